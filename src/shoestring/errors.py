@@ -1,0 +1,68 @@
+"""What a user can do wrong, and how it is said: one line that names the place, the value, what is allowed, what to do.
+
+The command line prints such an error without a traceback and ends with 2. Anything else that is raised is our own fault.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class ShoestringError(Exception):
+    """A mistake that a user can mend; its text is one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class SettingError(ShoestringError):
+    """A setting that does not exist or does not fit; the message starts with the setting's dotted path."""
+
+
+class FileError(ShoestringError):
+    """A file that is missing, unreadable or not what it should be; the message starts with its path."""
+
+
+class DamagedArtifact(FileError):
+    """An artifact whose bytes are not those that were written."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: damaged ({what}); it can't be used: delete it, or run its recipe again to rebuild it")
+        self.path = path
+
+
+class BudgetError(ShoestringError):
+    """A budget that can't be met; the message says what is short, and by how much."""
+
+
+class DeviceError(ShoestringError):
+    """A device or an optional package that is not there."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """What to say about an unknown name: the nearest valid one, and all that is allowed.
+
+    >>> nearest("bist", ["bits", "group_size"])
+    "did you mean 'bits'? allowed: bits, group_size"
+    """
+    names = sorted(allowed)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}allowed: {', '.join(names) or 'nothing'}"
+
+
+def file_error(path: Path | str, error: OSError) -> FileError:
+    """Say an operating-system error (no such file, no space left, no permission) as one line about `path`."""
+    advice = {
+        2: "no such file or folder; check the path",
+        13: "permission denied; check who owns it",
+        17: "exists already; choose another name or remove it",
+        20: "a part of this path is a file, not a folder",
+        21: "is a folder; name a file",
+        28: "no space left on the device; free some or choose another folder with --out",
+        30: "the file system is read-only; choose another folder with --out",
+        122: "the disk quota is used up; free some or choose another folder with --out",
+    }
+    return FileError(f"{path}: {advice.get(error.errno or 0, error.strerror or str(error))}")

@@ -1,0 +1,26 @@
+"""What work costs: quantities, usage, the meter, hardware and its calibration, sensors."""
+
+from shoestring.measure.hardware import CATALOGUE, Hardware, find, threads
+from shoestring.measure.meter import Meter
+from shoestring.measure.quantity import Kind, Quantity, counted, estimated, human, measured, predicted, unknown
+from shoestring.measure.usage import UNITS, Usage, no_usage, predicted_usage
+
+__all__ = [
+    "CATALOGUE",
+    "UNITS",
+    "Hardware",
+    "Kind",
+    "Meter",
+    "Quantity",
+    "Usage",
+    "counted",
+    "estimated",
+    "find",
+    "human",
+    "measured",
+    "no_usage",
+    "predicted",
+    "predicted_usage",
+    "threads",
+    "unknown",
+]

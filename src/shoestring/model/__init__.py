@@ -1,0 +1,7 @@
+"""What a language model is: configuration, parts, decoding state, cost, checkpoints in and out."""
+
+from shoestring.model.cache import Cache
+from shoestring.model.config import ModelConfig, RopeScaling
+from shoestring.model.transformer import Block, Transformer
+
+__all__ = ["Block", "Cache", "ModelConfig", "RopeScaling", "Transformer"]

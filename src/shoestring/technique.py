@@ -1,0 +1,247 @@
+"""What a technique is: its settings, what it reads and gives, what it will cost; and what passes between techniques.
+
+A technique is a small frozen pydantic class, one entry of a recipe. It can do two things: `predict` from a `Sketch` what
+it will cost and change, before anything exists, and `apply` itself to a `State`, whose parts are paths of artifacts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shoestring.artifact import manifest
+from shoestring.errors import SettingError, nearest
+from shoestring.measure import Hardware, Meter, Usage
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+Part = Literal["corpus", "instructions", "tokens", "plan", "checkpoint", "numbers", "text"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+class _Reference:
+    """Marks a field that names an earlier step of the recipe."""
+
+
+StepName = Annotated[str, _Reference()]
+"""The type of a field that names an earlier step, such as `teacher`: its state is in `Work.earlier`."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a recipe has made so far: for each part, the folder of its newest artifact."""
+
+    corpus: Path | None = None
+    instructions: Path | None = None
+    tokens: Path | None = None
+    plan: Path | None = None
+    checkpoint: Path | None = None
+    numbers: Path | None = None
+    text: Path | None = None
+
+    def with_(self, part: Part, path: Path) -> State:
+        """The same with one part replaced."""
+        return replace(self, **{part: path})
+
+    def need(self, part: Part, who: str) -> Path:
+        """The path of a part.
+
+        Raises:
+            SettingError: when no earlier step has made it.
+        """
+        path: Path | None = getattr(self, part)
+        if path is None:
+            raise SettingError(f"{who}: needs a {part}, and no step before it makes one; put such a step before it")
+        return path
+
+
+class ModelShape(Protocol):
+    """What can be said of a model before it exists (`model.ModelConfig` answers it)."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Entries of the tokenizer."""
+
+    @property
+    def context(self) -> int:
+        """Tokens it attends over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits; None is 'no limit'. Seconds, bytes, joules, US dollars."""
+
+    time: float | None = None
+    memory: float | None = None
+    energy: float | None = None
+    money: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """What is known of a recipe's state before anything exists; None is 'not known yet'."""
+
+    text_bytes: float | None = None
+    """Bytes of UTF-8 text in the corpus."""
+    documents: float | None = None
+    vocabulary: int | None = None
+    tokens: float | None = None
+    """Tokens for training, the held-out ones left out."""
+    heldout_tokens: float | None = None
+    model: ModelShape | None = None
+    trained_tokens: float = 0.0
+    """Tokens that the model has learned from."""
+    bits_per_weight: float = 32.0
+    """Of the linear layers' weights, scales and zeros counted in."""
+    sparsity: float = 0.0
+    """Share of the linear layers' weights that are zero."""
+    disk_bytes: float | None = None
+    """Of the newest checkpoint."""
+    bits_per_byte: float | None = None
+    """Quality expected of the newest checkpoint."""
+    plan: BaseModel | None = None
+    """What a plan step has decided (`train.TrainingPlan`)."""
+    remaining: Budget = field(default_factory=Budget)
+    """What is left of the recipe's budget before this step."""
+    rest: Callable[[Sketch], Usage] | None = None
+    """What the steps after this one will use, for a sketch as this step would leave it."""
+
+    def with_(self, **known: Any) -> Sketch:
+        """The same with some entries replaced."""
+        return replace(self, **known)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a technique will use, and the sketch after it."""
+
+    usage: Usage
+    sketch: Sketch
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Where and with what a technique applies itself.
+
+    Attributes:
+        out: the artifact's final place: fill it with `artifact.writing(work.out, kind, about)`.
+        scratch: a folder that outlives a kill; a long step keeps its restart points there. Removed after success.
+        hardware: what the machine is, and reached when calibrated.
+        device: the PyTorch device to work on, "cpu" or "cuda".
+        meter: the running meter; tell it `meter.count(flops=..., communication=...)`.
+        seed: the recipe's seed; every random draw follows from it.
+        sketch: what is known now, from the artifacts made so far, with what is left of the budget.
+        earlier: the state after each earlier step, by step name.
+        note: says one line to the person who watches.
+        progress: shows a passing status, such as loss and time left; the next call replaces it.
+    """
+
+    out: Path
+    scratch: Path
+    hardware: Hardware
+    device: str
+    meter: Meter
+    seed: int = 0
+    sketch: Sketch = field(default_factory=Sketch)
+    earlier: Mapping[str, State] = field(default_factory=dict)
+    note: Callable[[str], None] = print
+    progress: Callable[[str], None] = lambda text: None
+
+
+class Technique(BaseModel):
+    """One entry of a recipe. Its fields are its settings, its docstring says what it does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    name: ClassVar[str]
+    """Its key in a recipe, lower case."""
+    room: ClassVar[str]
+    """The room it lives in."""
+    row: ClassVar[str]
+    """Its row in docs/taxonomy.md, such as "Q1"."""
+    paper: ClassVar[str] = ""
+    """arXiv number, or a citation."""
+    saves: ClassVar[tuple[str, ...]] = ()
+    """Resources it saves, of: computation, memory, energy, money, communication, storage, data."""
+    reads: ClassVar[tuple[Part, ...]] = ()
+    """Parts of the state it needs."""
+    uses: ClassVar[tuple[Part, ...]] = ()
+    """Parts it takes into account when they are there."""
+    gives: ClassVar[Part]
+    """The part of the state it replaces."""
+    version: ClassVar[int] = 1
+    """Raised whenever the same settings and inputs would give another result: stored results of before are then redone."""
+
+    def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
+        """What applying this will use on `hardware`, and the sketch after it."""
+        raise NotImplementedError
+
+    def apply(self, state: State, work: Work) -> State:
+        """Make the artifact `work.out` from `state` and return the state with it."""
+        raise NotImplementedError
+
+    def observe(self, sketch: Sketch, state: State) -> Sketch:
+        """The predicted sketch corrected by what was really made: the `about["facts"]` of the new artifact."""
+        made: Path = getattr(state, self.gives)
+        facts = {key: value for key, value in manifest(made).about.get("facts", {}).items() if value is not None}
+        return sketch.with_(**facts)
+
+    def references(self) -> dict[str, str]:
+        """The fields that name earlier steps, with those names."""
+        found = {}
+        for key, info in type(self).model_fields.items():
+            value = getattr(self, key)
+            if value is not None and any(isinstance(mark, _Reference) for mark in _marks(info)):
+                found[key] = value
+        return found
+
+
+def configure(kind: type[Settings], settings: Mapping[str, Any], where: str) -> Settings:
+    """Build a settings class from plain data, with a one-line error that names the key.
+
+    Args:
+        where: the dotted path that stands before the key in an error, such as "steps.gptq".
+
+    Raises:
+        SettingError: unknown key (the nearest valid one is named) or a value that does not fit. All are told at once.
+    """
+    try:
+        return kind.model_validate(dict(settings))
+    except ValidationError as error:
+        said = []
+        for problem in error.errors(include_url=False):
+            path = ".".join([where, *map(str, problem["loc"])])
+            if problem["type"] == "extra_forbidden":
+                said.append(f"{path}: no such setting; {nearest(str(problem['loc'][-1]), kind.model_fields)}")
+            elif problem["type"] == "missing":
+                said.append(f"{path}: must be given")
+            else:
+                message = problem["msg"].removeprefix("Value error, ")
+                said.append(f"{path}: {message[0].lower() + message[1:]}, got {problem['input']!r}")
+        raise SettingError("; ".join(said)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A named value of a field inside a model, a trainer or an engine: listed in the catalogue, not a step."""
+
+    room: str
+    field: str
+    """Where it is chosen, such as "ModelConfig.position"."""
+    name: str
+    does: str
+    row: str
+    paper: str = ""
+    saves: tuple[str, ...] = ()
+
+
+def _marks(info: Any) -> list[Any]:
+    """The markers of a pydantic field, those inside `X | None` included."""
+    marks = list(info.metadata)
+    for argument in get_args(info.annotation):
+        marks.extend(getattr(argument, "__metadata__", ()))
+    return marks
