@@ -26,7 +26,7 @@ venv: $(STAMP) ## make or refresh .venv from requirements.lock
 
 # The stamp is written last, so an install that was interrupted is taken up again. It is also the cheap check: pip
 # finds what is already there and installs only what differs.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock
 	@if [ -z "$(PYTHON)" ]; then echo "make: no Python 3.11 or newer found; name one with make PYTHON=/path/to/python" >&2; exit 2; fi
 	@rm -f $@
 	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
