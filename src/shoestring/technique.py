@@ -6,6 +6,8 @@ it will cost and change, before anything exists, and `apply` itself to a `State`
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, get_arg
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shoestring.artifact import manifest
+from shoestring.artifact import checksum, manifest
 from shoestring.errors import SettingError, nearest
 from shoestring.measure import Hardware, Meter, Usage
 
@@ -27,8 +29,15 @@ class _Reference:
     """Marks a field that names an earlier step of the recipe."""
 
 
+class _Outside:
+    """Marks a field that may name files or folders."""
+
+
 StepName = Annotated[str, _Reference()]
 """The type of a field that names an earlier step, such as `teacher`: its state is in `Work.earlier`."""
+
+FileName = Annotated[str, _Outside()]
+"""The type of a field that may name a file or a folder of the user's: what is in it is part of the technique's identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +182,8 @@ class Technique(BaseModel):
     """Parts it takes into account when they are there."""
     gives: ClassVar[Part]
     """The part of the state it replaces."""
+    budgeted: ClassVar[bool] = False
+    """Its result follows from the recipe's budget and the machine."""
     version: ClassVar[int] = 1
     """Raised whenever the same settings and inputs would give another result: stored results of before are then redone."""
 
@@ -192,11 +203,19 @@ class Technique(BaseModel):
 
     def references(self) -> dict[str, str]:
         """The fields that name earlier steps, with those names."""
-        found = {}
+        return {key: names[0] for key, names in self._marked(_Reference).items()}
+
+    def outside(self) -> str:
+        """What the result depends on beside settings and inputs: by default the contents of the files that fields name."""
+        named = {key: [_contents(Path(name)) for name in names] for key, names in self._marked(_Outside).items()}
+        return json.dumps(named, sort_keys=True)
+
+    def _marked(self, mark: type) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
         for key, info in type(self).model_fields.items():
             value = getattr(self, key)
-            if value is not None and any(isinstance(mark, _Reference) for mark in _marks(info)):
-                found[key] = value
+            if value and any(isinstance(each, mark) for each in _marks(info)):
+                found[key] = [value] if isinstance(value, str) else list(value)
         return found
 
 
@@ -240,8 +259,18 @@ class Choice:
 
 
 def _marks(info: Any) -> list[Any]:
-    """The markers of a pydantic field, those inside `X | None` included."""
-    marks = list(info.metadata)
-    for argument in get_args(info.annotation):
-        marks.extend(getattr(argument, "__metadata__", ()))
+    """The markers of a pydantic field, those inside `X | None` and `tuple[X, ...]` included."""
+    marks, kinds = list(info.metadata), [info.annotation]
+    while kinds:
+        kind = kinds.pop()
+        marks.extend(getattr(kind, "__metadata__", ()))
+        kinds.extend(get_args(kind))
     return marks
+
+
+def _contents(path: Path) -> str:
+    """A digest of a file, or of all files of a folder with their names; "" when there is no such path."""
+    if path.is_file():
+        return checksum(path)
+    parts = [(str(f.relative_to(path)), checksum(f)) for f in sorted(path.rglob("*")) if f.is_file()] if path.is_dir() else []
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest() if parts else ""
