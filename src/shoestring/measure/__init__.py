@@ -1,9 +1,10 @@
 """What work costs: quantities, usage, the meter, hardware and its calibration, sensors."""
 
 from shoestring.measure.hardware import CATALOGUE, Hardware, find, threads
-from shoestring.measure.meter import Meter
+from shoestring.measure.meter import Meter, running
 from shoestring.measure.quantity import Kind, Quantity, counted, estimated, human, measured, predicted, unknown
-from shoestring.measure.usage import UNITS, Usage, no_usage, predicted_usage
+from shoestring.measure.units import parse
+from shoestring.measure.usage import UNITS, Usage, no_usage, predicted_usage, total
 
 __all__ = [
     "CATALOGUE",
@@ -19,8 +20,11 @@ __all__ = [
     "human",
     "measured",
     "no_usage",
+    "parse",
     "predicted",
     "predicted_usage",
+    "running",
     "threads",
+    "total",
     "unknown",
 ]

@@ -67,7 +67,7 @@ def _gpu(
 CATALOGUE: dict[str, Hardware] = {
     hardware.name: hardware
     for hardware in (
-        # Dense rates, bandwidth, memory and power from the vendors' data sheets; prices are typical on-demand ones of 2026, assumed.
+        # Dense rates, bandwidth, memory, power: vendors data sheets; prices: typical on-demand ones of 2026, assumed.
         _gpu("h200", 989.5e12, 1979e12, 4.8e12, 141e9, 700, 3.5, 450e9),
         _gpu("h100", 989.5e12, 1979e12, 3.35e12, 80e9, 700, 2.5, 450e9),
         _gpu("a100", 312e12, 312e12, 2.04e12, 80e9, 400, 1.5, 300e9),

@@ -5,6 +5,7 @@ Computation (FLOPs), memory (peak bytes), energy (J), money, communication (byte
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -20,6 +21,9 @@ UNITS = {
     "communication": "B",
 }
 """The unit of each resource."""
+
+PROCESS_BYTES = 0.35e9
+"""Bytes of a process that has loaded Python, PyTorch and Shoestring and done nothing yet; calibration measures it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ def predicted_usage(
     Args:
         seconds: predicted wall time.
         flops: operations, None where they mean little (text processing).
-        peak_memory: bytes held at the worst moment.
+        peak_memory: bytes that the work itself holds at the worst moment, on one device. On a CPU the meter sees the whole
+            process, so the process's own base (interpreter, PyTorch) is added here, once for all rooms.
         communication: bytes between devices.
         method: the cost model, in words.
     """
@@ -79,14 +84,17 @@ def predicted_usage(
             return unknown(unit, "no cost model for this", Kind.PREDICTED)
         return predicted(value, unit, method)
 
-    joules = seconds * hardware.watts
+    if peak_memory is not None and hardware.device == "cpu":
+        peak_memory += hardware.figure("process.bytes", PROCESS_BYTES)
+    watts, price = hardware.watts * hardware.count, hardware.price_per_hour * hardware.count
+    joules = seconds * watts
     return Usage(
         seconds=figure(seconds, "s"),
         flops=figure(flops, "FLOP"),
         peak_memory=figure(peak_memory, "B"),
-        energy=predicted(joules, "J", f"{hardware.watts:g} W x time", (joules * 0.6, joules * 1.4)),
+        energy=predicted(joules, "J", f"{watts:g} W x time", (joules * 0.6, joules * 1.4)),
         carbon=predicted(joules / 3.6e6 * hardware.carbon_per_kwh, "kgCO2e", f"{hardware.carbon_per_kwh:g} kg/kWh"),
-        money=predicted(seconds / 3600 * hardware.price_per_hour, "USD", f"${hardware.price_per_hour:g}/h"),
+        money=predicted(seconds / 3600 * price, "USD", f"${price:g}/h"),
         communication=figure(communication, "B"),
     )
 
@@ -97,3 +105,33 @@ def no_usage(kind: Kind) -> Usage:
     if kind is Kind.MEASURED:
         zero |= {name: counted(0.0, UNITS[name]) for name in ("flops", "communication")}
     return Usage(**zero)
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """What several pieces of work used one after the other, whatever the kinds of their figures.
+
+    Where kinds differ the sum takes the weakest and its method says of what it is made; an unknown part is left out and
+    named. Peak memory is the largest.
+    """
+    parts = list(usages)
+    return Usage(**{name: _total([getattr(part, name) for part in parts], name, unit) for name, unit in UNITS.items()})
+
+
+_WEAKEST_FIRST = (Kind.ASSUMED, Kind.ESTIMATED, Kind.PREDICTED, Kind.MEASURED, Kind.COUNTED)
+
+
+def _total(parts: list[Quantity], name: str, unit: str) -> Quantity:
+    known = [part for part in parts if part.value is not None]
+    if not known:
+        return unknown(unit, parts[0].method if parts else "nothing was done", parts[0].kind if parts else Kind.COUNTED)
+    missing = f"{len(parts) - len(known)} of {len(parts)} parts unknown" if len(known) < len(parts) else ""
+    if name == "peak_memory":
+        largest = max(known, key=lambda part: part.value or 0.0)
+        return replace(largest, method="; ".join(filter(None, (largest.method, missing))))
+    kinds = [kind for kind in _WEAKEST_FIRST if any(part.kind is kind for part in known)]
+    mixed = " + ".join(f"{sum(part.kind is kind for part in known)} {kind}" for kind in reversed(kinds)) if len(kinds) > 1 else ""
+    methods = "" if mixed else "; ".join(dict.fromkeys(filter(None, (part.method for part in known))))
+    summed = known[0].recast(kinds[0], "")
+    for part in known[1:]:
+        summed = summed + part.recast(kinds[0], "")
+    return replace(summed, method="; ".join(filter(None, (methods, mixed, missing))))

@@ -1,0 +1,95 @@
+"""Peak memory of a block of work, with blocks inside blocks.
+
+A peak register (the kernel's for the process, PyTorch's for a GPU) can be read and reset. When a block begins or ends, the
+register's reading belongs to every block that is open: it is folded into each, and the register is reset.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+CLEAR = Path("/proc/self/clear_refs")
+STATUS = Path("/proc/self/status")
+
+
+def resident_bytes() -> float:
+    """Bytes of this process in memory now."""
+    return _status("VmRSS") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def resident_peak() -> float:
+    """The most bytes of this process in memory since the last reset (since its start where it can't be reset)."""
+    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024.0 if sys.platform == "linux" else 1.0)
+
+
+def reset_resident_peak() -> bool:
+    """Forget the peak of before; False where the kernel doesn't allow it."""
+    try:
+        CLEAR.write_text("5")
+        return True
+    except OSError:
+        return False
+
+
+def device_peak(torch: Any, count: int) -> float:
+    """The most bytes that PyTorch held on any of the first `count` GPUs since the last reset."""
+    return float(max(torch.cuda.max_memory_allocated(index) for index in range(min(count, torch.cuda.device_count()))))
+
+
+class Peaks:
+    """The open blocks' peaks, by block number. One instance serves the process."""
+
+    def __init__(self) -> None:
+        self.host: dict[int, float] = {}
+        self.device: dict[int, float] = {}
+        self.exact = True
+        self._next = 0
+
+    def open(self, torch: Any | None, count: int) -> int:
+        """Begin a block; returns its number."""
+        self._fold(torch, count)
+        block, self._next = self._next, self._next + 1
+        self.host[block] = resident_bytes()
+        self.device[block] = 0.0
+        return block
+
+    def read(self, block: int, torch: Any | None, count: int) -> tuple[float, float]:
+        """Peak bytes of a block so far: of the process, and on the device."""
+        self._fold(torch, count)
+        return self.host[block], self.device[block]
+
+    def close(self, block: int, torch: Any | None, count: int) -> tuple[float, float]:
+        """End a block; its peaks."""
+        found = self.read(block, torch, count)
+        del self.host[block], self.device[block]
+        return found
+
+    def _fold(self, torch: Any | None, count: int) -> None:
+        host = resident_peak()
+        self.exact = reset_resident_peak()
+        for block in self.host:
+            self.host[block] = max(self.host[block], host)
+        if torch is None:
+            return
+        device = device_peak(torch, count)
+        for index in range(min(count, torch.cuda.device_count())):
+            torch.cuda.reset_peak_memory_stats(index)
+        for block in self.device:
+            self.device[block] = max(self.device[block], device)
+
+
+PEAKS = Peaks()
+
+
+def _status(field: str) -> float:
+    """A field of the process's status in bytes, 0 where there is none."""
+    try:
+        for line in STATUS.read_text().splitlines():
+            if line.startswith(field + ":"):
+                return float(line.split()[1]) * 1024.0
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0.0
