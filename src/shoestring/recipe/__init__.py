@@ -1,0 +1,29 @@
+"""A run: steps, the store, the ledger."""
+
+from shoestring.recipe.forecast import Forecast, predict, refuse_impossible
+from shoestring.recipe.ledger import Row, read, versions
+from shoestring.recipe.recipe import Recipe, Step, budget, build, load_recipe
+from shoestring.recipe.rooms import choices, find, techniques
+from shoestring.recipe.run import Run, Silent, Watch, prepare, run
+
+__all__ = [
+    "Forecast",
+    "Recipe",
+    "Row",
+    "Run",
+    "Silent",
+    "Step",
+    "Watch",
+    "budget",
+    "build",
+    "choices",
+    "find",
+    "load_recipe",
+    "predict",
+    "prepare",
+    "read",
+    "refuse_impossible",
+    "run",
+    "techniques",
+    "versions",
+]

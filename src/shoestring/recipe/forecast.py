@@ -1,0 +1,110 @@
+"""What a recipe will cost, before anything runs: the sketch walks through the steps as the state will."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from shoestring.errors import BudgetError
+from shoestring.measure import Hardware, Kind, Quantity, Usage, human, no_usage, predicted, unknown
+from shoestring.recipe.recipe import Recipe, Step
+from shoestring.technique import Budget, Part, Prediction, Sketch
+
+_CORPUS_ON_DISK = 0.35
+"""Bytes of compressed Parquet per byte of text: measured on the standard library's source, 2026-11."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What one step will use, and what will be known after it."""
+
+    step: Step
+    usage: Usage
+    disk: Quantity
+    sketch: Sketch
+
+
+def predict(recipe: Recipe, hardware: Hardware) -> list[Forecast]:
+    """A forecast for each step; pure arithmetic, nothing is run.
+
+    Raises:
+        BudgetError: a step can't be planned within the budget; the message says what is short.
+    """
+    sketch, used, forecasts = Sketch(), no_usage(Kind.PREDICTED), []
+    for number, step in enumerate(recipe.steps):
+        forecast = ahead(step, recipe.steps[number + 1 :], sketch, left(recipe.budget, used), hardware)
+        forecasts.append(forecast)
+        sketch, used = forecast.sketch, used.then(forecast.usage)
+    return forecasts
+
+
+def ahead(step: Step, later: Sequence[Step], sketch: Sketch, remaining: Budget, hardware: Hardware) -> Forecast:
+    """The forecast of one step, which may ask what the steps after it will use."""
+    prediction = step.technique.predict(informed(sketch, later, remaining, hardware), hardware)
+    return Forecast(step, prediction.usage, disk(step.technique.gives, prediction), prediction.sketch)
+
+
+def informed(sketch: Sketch, later: Sequence[Step], remaining: Budget, hardware: Hardware) -> Sketch:
+    """The sketch with what is left of the budget, and with a way to ask what the later steps will use."""
+
+    def rest(candidate: Sketch) -> Usage:
+        total = no_usage(Kind.PREDICTED)
+        for number, step in enumerate(later):
+            prediction = step.technique.predict(informed(candidate, later[number + 1 :], remaining, hardware), hardware)
+            total, candidate = total.then(prediction.usage), prediction.sketch
+        return total
+
+    return sketch.with_(remaining=remaining, rest=rest)
+
+
+def left(budget: Budget, used: Usage) -> Budget:
+    """What is left of the budget after some use; memory is not used up."""
+
+    def minus(limit: float | None, figure: Quantity) -> float | None:
+        return None if limit is None else limit - (figure.value or 0.0)
+
+    return replace(
+        budget,
+        time=minus(budget.time, used.seconds),
+        energy=minus(budget.energy, used.energy),
+        money=minus(budget.money, used.money),
+    )
+
+
+def refuse_impossible(recipe: Recipe, forecasts: Sequence[Forecast]) -> None:
+    """Compare the whole forecast with the budget.
+
+    Raises:
+        BudgetError: every limit that will be passed, with what is short and the dearest step.
+    """
+    short = []
+    for key, resource, unit in (
+        ("time", "seconds", "s"),
+        ("memory", "peak_memory", "B"),
+        ("energy", "energy", "J"),
+        ("money", "money", "USD"),
+    ):
+        limit = getattr(recipe.budget, key)
+        costs = [(getattr(f.usage, resource).value or 0.0, f.step.name) for f in forecasts]
+        total = max(costs)[0] if key == "memory" else sum(cost for cost, _ in costs)
+        if limit is not None and total > limit:
+            dearest = max(costs)
+            short.append(
+                f"budget.{key}: {human(limit, unit)} is short by {human(total - limit, unit)}; the steps need "
+                f"{human(total, unit)}, most of it {dearest[1]} ({human(dearest[0], unit)})"
+            )
+    if short:
+        raise BudgetError("; ".join(short) + "; raise the limit or take steps out")
+
+
+def disk(part: Part, prediction: Prediction) -> Quantity:
+    """Bytes that the step's artifact will take."""
+    sketch = prediction.sketch
+    if part == "checkpoint" and sketch.disk_bytes is not None:
+        return predicted(sketch.disk_bytes, "B", "weights at their bits")
+    if part == "corpus" and sketch.text_bytes is not None:
+        return predicted(sketch.text_bytes * _CORPUS_ON_DISK, "B", f"{_CORPUS_ON_DISK:g} of the text, compressed")
+    if part == "tokens" and sketch.tokens is not None and sketch.vocabulary is not None:
+        width = 2 if sketch.vocabulary <= 65536 else 4
+        return predicted((sketch.tokens + (sketch.heldout_tokens or 0.0)) * width, "B", f"{width} bytes a token")
+    return unknown("B", "a few kB at the most", Kind.PREDICTED)

@@ -1,0 +1,44 @@
+"""Every technique that a recipe can name, gathered from the rooms by their own lists.
+
+The rooms are imported when first asked for: torch and the engines behind them take seconds, and `--help` must not.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+
+from shoestring.errors import SettingError, nearest
+from shoestring.technique import Choice, Technique
+
+ROOMS = ("data", "model", "train", "infer", "evaluate", "tune", "compress", "plan")
+"""The rooms that have techniques, in the order of a model's life."""
+
+
+@functools.cache
+def techniques() -> dict[str, type[Technique]]:
+    """All techniques by name, in the order of the rooms."""
+    found: dict[str, type[Technique]] = {}
+    for room in ROOMS:
+        for kind in importlib.import_module(f"shoestring.{room}").TECHNIQUES:
+            assert kind.name not in found, f"two techniques are called {kind.name}"
+            found[kind.name] = kind
+    return found
+
+
+@functools.cache
+def choices() -> tuple[Choice, ...]:
+    """All named choices inside models, trainers and engines, in the order of the rooms."""
+    modules = [importlib.import_module(f"shoestring.{room}") for room in ROOMS]
+    return tuple(choice for module in modules for choice in getattr(module, "CHOICES", ()))
+
+
+def find(name: str, where: str) -> type[Technique]:
+    """The technique of that name.
+
+    Raises:
+        SettingError: there is none; the nearest name is given.
+    """
+    if name not in techniques():
+        raise SettingError(f"{where}: no technique called {name!r}; {nearest(name, techniques())}")
+    return techniques()[name]

@@ -1,0 +1,298 @@
+"""Carry out a recipe: each step predicted, done or taken from the store, measured, and written into the ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import yaml
+
+from shoestring import artifact, measure
+from shoestring.artifact import write_whole
+from shoestring.errors import DamagedArtifact, DeviceError, ShoestringError, file_error
+from shoestring.measure import UNITS, Hardware, Kind, Meter, Quantity, Usage, counted, unknown
+from shoestring.recipe import ledger, store
+from shoestring.recipe.forecast import Forecast, ahead, informed, left, predict, refuse_impossible
+from shoestring.recipe.ledger import Quality, Row
+from shoestring.recipe.recipe import Recipe, Step
+from shoestring.technique import PARTS, Sketch, State, Work
+from shoestring.train.probe import probe
+
+
+class Watch(Protocol):
+    """Who looks on while a recipe runs."""
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+
+    def progress(self, text: str) -> None:
+        """A passing status."""
+
+    def begin(self, step: Step, number: int, of: int, forecast: Forecast) -> None:
+        """A step starts."""
+
+    def end(self, row: Row) -> None:
+        """A step has ended."""
+
+
+class Silent:
+    """Nobody looks on."""
+
+    def note(self, text: str) -> None: ...
+    def progress(self, text: str) -> None: ...
+    def begin(self, step: Step, number: int, of: int, forecast: Forecast) -> None: ...
+    def end(self, row: Row) -> None: ...
+
+
+@dataclass(slots=True)
+class Run:
+    """A recipe that is being carried out, or has been."""
+
+    recipe: Recipe
+    out: Path
+    store: Path
+    hardware: Hardware
+    rows: list[Row] = field(default_factory=list)
+    states: dict[str, State] = field(default_factory=dict)
+    sketch: Sketch = field(default_factory=Sketch)
+    started: str = ""
+
+    @property
+    def state(self) -> State:
+        """What has been made so far."""
+        return next(reversed(self.states.values()), State())
+
+    @property
+    def used(self) -> Usage:
+        """What the steps so far used, those taken from the store included at what they used when they were made."""
+        columns = {name: [getattr(row.measured, name) for row in self.rows] for name in UNITS}
+        totals = {name: _total(column, UNITS[name]) for name, column in columns.items() if name != "peak_memory"}
+        return Usage(peak_memory=_largest(columns["peak_memory"]), **totals)
+
+
+def run(recipe: Recipe, out: Path, store_folder: Path | None = None, watch: Watch | None = None) -> Run:
+    """Carry out a recipe in the folder `out`; what is in the store already is not done again.
+
+    Args:
+        store_folder: where artifacts are kept, `store` beside `out` when not given.
+        watch: who looks on.
+
+    Raises:
+        BudgetError: before anything runs, when the forecast does not fit the budget.
+        ShoestringError: a step's own complaint, with its name.
+    """
+    watch, out = watch or Silent(), Path(out)
+    place = store_folder or out.parent / "store"
+    with store.held(out), store.held(place):
+        artifact.sweep(place)
+        hardware = prepare(recipe, watch)
+        refuse_impossible(recipe, predict(recipe, hardware))
+        current = Run(recipe, out, place, hardware, started=_now())
+        write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_json(), sort_keys=False))
+        for number, step in enumerate(recipe.steps):
+            _carry_out(current, number, step, watch)
+            _write(current, "running")
+        _write(current, "finished")
+    return current
+
+
+def prepare(recipe: Recipe, watch: Watch) -> Hardware:
+    """The machine, calibrated when a step's result follows from the budget."""
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device: cuda is not there; use --set device=cpu or auto")
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(measure.threads())
+    hardware = measure.detect(recipe.device)
+    if not hardware.calibrated and any(step.technique.budgeted for step in recipe.steps):
+        watch.note("calibrating this machine, once: what do its matrix products and training steps really reach?")
+        hardware = measure.calibrate(hardware, {"train": probe})
+    return hardware
+
+
+def _carry_out(current: Run, number: int, step: Step, watch: Watch) -> None:
+    recipe, state = current.recipe, current.state
+    later, remaining = recipe.steps[number + 1 :], left(recipe.budget, current.used)
+    name = store.key(step, recipe, state, current.states, current.hardware)
+    place = current.store / name
+    record = _reusable(place, watch)
+    forecast = ahead(step, later, current.sketch, remaining, current.hardware)
+    watch.begin(step, number + 1, len(recipe.steps), forecast)
+    if record is None:
+        work = _work(current, place, informed(current.sketch, later, remaining, current.hardware), watch)
+        record = _apply(step, state, work, forecast, current.hardware)
+    after = state.with_(step.technique.gives, place)
+    row = _row(step, place, record, forecast)
+    current.states[step.name] = after
+    current.rows.append(row)
+    current.sketch = step.technique.observe(forecast.sketch, after)
+    _judge(current, row)
+    watch.end(row)
+
+
+def _reusable(place: Path, watch: Watch) -> dict[str, Any] | None:
+    """The record of a stored artifact that is whole; a damaged one is named and removed."""
+    try:
+        record = store.stored(place)
+    except DamagedArtifact as damage:
+        watch.note(f"{damage.path}: damaged, rebuilding it ({damage})")
+        store.discard(place)
+        return None
+    return None if record is None else {**record, "reused": True}
+
+
+def _work(current: Run, place: Path, sketch: Sketch, watch: Watch) -> Work:
+    scratch = store.scratch(place)
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise file_error(scratch, error) from error
+    return Work(
+        out=place,
+        scratch=scratch,
+        hardware=current.hardware,
+        device=current.hardware.device,
+        meter=Meter(current.hardware),
+        seed=current.recipe.seed,
+        sketch=sketch,
+        earlier=dict(current.states),
+        note=watch.note,
+        progress=watch.progress,
+    )
+
+
+def _apply(step: Step, state: State, work: Work, forecast: Forecast, hardware: Hardware) -> dict[str, Any]:
+    """Do the step under its meter; what it was predicted to use and used goes into the store beside the artifact."""
+    resumed = any(work.scratch.iterdir())
+    started = _now()
+    torch.manual_seed(work.seed)
+    try:
+        with work.meter:
+            step.technique.apply(state, work)
+    except ShoestringError as error:
+        raise _located(step, error) from None
+    except torch.OutOfMemoryError as error:
+        raise ShoestringError(f"steps.{step.name}: out of device memory; lower its batch or context") from error
+    except OSError as error:
+        raise file_error(work.out, error) from error
+    usage = work.meter.usage
+    if resumed:
+        usage = usage.with_(
+            seconds=usage.seconds.recast(Kind.MEASURED, "since the restart; the time before the kill is not in it")
+        )
+    record = {
+        "predicted": forecast.usage.to_json(),
+        "predicted_disk": forecast.disk.to_json(),
+        "measured": usage.to_json(),
+        "started": started,
+        "versions": ledger.versions(),
+        "hardware": hardware.name,
+    }
+    store.keep(work.out, record)
+    shutil.rmtree(work.scratch, ignore_errors=True)
+    return record
+
+
+def _located(step: Step, error: ShoestringError) -> ShoestringError:
+    """The same error, its text led by the step's name where it does not name it itself."""
+    if f"steps.{step.name}" not in str(error):
+        error.args = (f"steps.{step.name}: {error}",)
+    return error
+
+
+def _row(step: Step, place: Path, record: Mapping[str, Any], forecast: Forecast) -> Row:
+    def usage(key: str, otherwise: Usage) -> Usage:
+        return Usage.from_json(record[key]) if key in record else otherwise
+
+    reason = "made by a process that was killed before it wrote its cost"
+    lost = Usage(**{name: unknown(unit, reason) for name, unit in UNITS.items()})
+    disk = Quantity.from_json(record["predicted_disk"]) if "predicted_disk" in record else forecast.disk
+    numbers = None
+    if step.technique.gives == "numbers":
+        numbers = json.loads((place / "numbers.json").read_text("utf-8"))
+    return Row(
+        step=step.name,
+        technique=step.technique.name,
+        room=step.technique.room,
+        settings=step.technique.model_dump(mode="json"),
+        key=place.name,
+        artifact=str(place),
+        predicted=usage("predicted", forecast.usage),
+        measured=usage("measured", lost),
+        predicted_disk=disk,
+        disk=counted(artifact.manifest(place).bytes, "B", "files of the artifact"),
+        started=record.get("started", ""),
+        reused=bool(record.get("reused")),
+        automatic=step.automatic,
+        numbers=numbers,
+        versions=record.get("versions", {}),
+    )
+
+
+def _judge(current: Run, row: Row) -> None:
+    """Enter the quality before and after: an evaluation tells it of the newest step that changed the model."""
+    changers = {step.name for step in current.recipe.steps if step.technique.gives == "checkpoint"}
+    changed = [other for other in current.rows if other.step in changers]
+    if row.numbers is not None and changed:
+        quality: Quality = {
+            name: Quantity.from_json(figure)
+            for name, figure in row.numbers.items()
+            if isinstance(figure, dict) and "unit" in figure
+        }
+        if changed[-1].after is None:
+            changed[-1].after = quality
+    elif row in changed and len(changed) > 1:
+        row.before = changed[-2].after
+
+
+def _write(current: Run, status: str) -> None:
+    """The ledger and the run's own record, each whole."""
+    out = current.out.resolve()
+
+    def relative(path: Path) -> str:
+        return os.path.relpath(path.resolve(), out)
+
+    states = {
+        name: {part: relative(path) for part in PARTS if (path := getattr(state, part)) is not None}
+        for name, state in current.states.items()
+    }
+    ledger.write(current.out / "ledger.jsonl", current.rows)
+    record = {
+        "recipe": current.recipe.name,
+        "status": status,
+        "started": current.started,
+        "ended": _now(),
+        "hardware": asdict(current.hardware),
+        "threads": torch.get_num_threads(),
+        "versions": ledger.versions(),
+        "budget": asdict(current.recipe.budget),
+        "used": current.used.to_json(),
+        "states": states,
+        "store": relative(current.store),
+    }
+    write_whole(current.out / "run.json", json.dumps(record, indent=1) + "\n")
+
+
+def _total(figures: list[Quantity], unit: str) -> Quantity:
+    """The known figures of a column added up; the weakest kind among them is the sum's, and what is missing is said."""
+    known = [figure for figure in figures if figure.value is not None]
+    if not known:
+        return unknown(unit, "no step has this figure")
+    weakest = max((figure.kind for figure in known), key=list(Kind).index)
+    missing = f"; {len(figures) - len(known)} steps lack it" if len(known) < len(figures) else ""
+    return Quantity(sum(figure.value or 0.0 for figure in known), unit, weakest, f"sum over steps{missing}")
+
+
+def _largest(figures: list[Quantity]) -> Quantity:
+    known = [figure for figure in figures if figure.value is not None]
+    return max(known, key=lambda figure: figure.value or 0.0) if known else unknown("B", "no step has this figure")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
