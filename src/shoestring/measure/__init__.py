@@ -1,5 +1,6 @@
 """What work costs: quantities, usage, the meter, hardware and its calibration, sensors."""
 
+from shoestring.measure.calibration import calibrate, calibration_file, home
 from shoestring.measure.hardware import CATALOGUE, Hardware, find, threads
 from shoestring.measure.meter import Meter, running
 from shoestring.measure.quantity import Kind, Quantity, counted, estimated, human, measured, predicted, unknown
@@ -14,9 +15,12 @@ __all__ = [
     "Meter",
     "Quantity",
     "Usage",
+    "calibrate",
+    "calibration_file",
     "counted",
     "estimated",
     "find",
+    "home",
     "human",
     "measured",
     "no_usage",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -52,47 +53,94 @@ class Hardware:
         """A calibrated figure, or the given assumption."""
         return self.reached.get(name, otherwise)
 
+    @staticmethod
+    def detect(device: str | None = None) -> Hardware:
+        """What this machine is, with the figures of its stored calibration if that is still valid.
+
+        Args:
+            device: "cpu" or "cuda" to leave the other out of account; None takes a GPU that PyTorch can use, else the CPU.
+
+        Raises:
+            DeviceError: "cuda" is asked for and there is no GPU that PyTorch can use.
+        """
+        from shoestring.measure.detect import detect  # it needs this class
+
+        return detect(device)
+
     def with_(self, **changes: object) -> Hardware:
         """The same with some fields replaced."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
 def _gpu(
-    name: str, bf16: float, fp8: float, bandwidth: float, memory: float, watts: float, price: float, link: float
+    name: str, tensor: float, fp8: float, fp32: float, bandwidth: float, memory: float, watts: float, price: float, link: float
 ) -> Hardware:
-    peak = {"fp32": bf16 / 15, "bf16": bf16, "fp16": bf16, "fp8": fp8}
-    return Hardware(name, "cuda", peak, bandwidth, memory, watts, price, link=link)
+    """A GPU of the catalogue: TFLOP/s, TB/s, GB, W, USD per hour, GB/s; `fp8` 0 where there are no such units."""
+    peak = {"fp32": fp32 * 1e12, "bf16": tensor * 1e12, "fp16": tensor * 1e12}
+    if fp8:
+        peak["fp8"] = fp8 * 1e12
+    return Hardware(name, "cuda", peak, bandwidth * 1e12, memory * 1e9, watts, price, link=link * 1e9)
+
+
+def processor(name: str, count: int, memory: float) -> Hardware:
+    """A CPU of so many threads. Everything about it is assumed until it is calibrated: 50 GFLOP/s, 10 W and $0.04 an hour
+    a thread (what cloud vendors ask for a vCPU), 17 GB/s for all.
+    """
+    peak = {"fp32": 50e9 * count, "bf16": 50e9 * count}
+    return Hardware(name, "cpu", peak, 17e9, memory, 10.0 * count, 0.04 * count)
 
 
 CATALOGUE: dict[str, Hardware] = {
     hardware.name: hardware
     for hardware in (
-        # Dense rates, bandwidth, memory, power: vendors data sheets; prices: typical on-demand ones of 2026, assumed.
-        _gpu("h200", 989.5e12, 1979e12, 4.8e12, 141e9, 700, 3.5, 450e9),
-        _gpu("h100", 989.5e12, 1979e12, 3.35e12, 80e9, 700, 2.5, 450e9),
-        _gpu("a100", 312e12, 312e12, 2.04e12, 80e9, 400, 1.5, 300e9),
-        _gpu("l4", 121e12, 242e12, 0.3e12, 24e9, 72, 0.7, 32e9),
-        _gpu("rtx4090", 165e12, 330e12, 1.008e12, 24e9, 450, 0.4, 32e9),
-        Hardware("cpu", "cpu", {"fp32": 100e9, "bf16": 100e9}, 17e9, 16e9, 30, 0.08),
+        # Dense rates without sparsity (16-bit products summed in fp32; fp32 of the plain units, not TF32), bandwidth, memory,
+        # board power and one direction of the link (NVLink, or PCIe where there is none), from the vendors' data sheets:
+        # NVIDIA HGX B200, H200, H100, A100, L40S, L4, A10, T4, V100; architecture papers of Ampere GA102, Ada and Blackwell
+        # RTX; AMD MI300X. Prices: typical on-demand ones of 2026, assumed.
+        #    name         16-bit  fp8   fp32   TB/s   GB   W     USD   GB/s
+        _gpu("b200", 2250, 4500, 75, 8.0, 180, 1000, 5.5, 900),
+        _gpu("h200", 989.5, 1979, 67, 4.8, 141, 700, 3.5, 450),
+        _gpu("h100", 989.5, 1979, 67, 3.35, 80, 700, 2.5, 450),
+        _gpu("h100-pcie", 756, 1513, 51, 2.0, 80, 350, 2.2, 64),
+        _gpu("a100", 312, 0, 19.5, 2.039, 80, 400, 1.5, 300),
+        _gpu("a100-40gb", 312, 0, 19.5, 1.555, 40, 400, 1.2, 300),
+        _gpu("l40s", 362, 733, 91.6, 0.864, 48, 350, 1.0, 32),
+        _gpu("l4", 121, 242, 30.3, 0.3, 24, 72, 0.7, 32),
+        _gpu("a10", 125, 0, 31.2, 0.6, 24, 150, 0.6, 32),
+        _gpu("rtx5090", 209.5, 419, 104.8, 1.792, 32, 575, 0.6, 64),
+        _gpu("rtx4090", 165.2, 330.3, 82.6, 1.008, 24, 450, 0.4, 32),
+        _gpu("rtx3090", 71, 0, 35.6, 0.936, 24, 350, 0.25, 32),
+        _gpu("mi300x", 1307, 2615, 163.4, 5.3, 192, 750, 2.5, 64),
+        # No bfloat16 units: only fp16 and fp32.
+        _gpu("v100", 125, 0, 15.7, 0.9, 32, 300, 0.8, 150),
+        _gpu("t4", 65, 0, 8.1, 0.32, 16, 70, 0.4, 16),
+        processor("cpu", 2, 16e9),
     )
 }
 """Devices to plan for, by name."""
+for _name in ("v100", "t4"):
+    del CATALOGUE[_name].peak["bf16"]
 
 
 def find(name: str) -> Hardware:
-    """A device of the catalogue.
+    """A device of the catalogue: `h200`, also written `H200`, `NVIDIA H200` or `RTX 4090`.
 
     Raises:
         SettingError: no such name; the nearest one is given.
     """
-    if name.lower() not in CATALOGUE:
-        raise SettingError(f"device {name!r}: not in the catalogue; {nearest(name.lower(), CATALOGUE)}")
-    return CATALOGUE[name.lower()]
+    plain = name.lower().replace("nvidia", "").replace("geforce", "").strip(" -_")
+    for key, hardware in CATALOGUE.items():
+        if re.sub(r"[ _-]", "", plain) == re.sub(r"[ _-]", "", key):
+            return hardware
+    raise SettingError(f"device {name!r}: not in the catalogue; {nearest(plain, CATALOGUE)}")
 
 
 def threads() -> int:
-    """Processor threads this process may use: its affinity, cut by a container's quota."""
+    """Processor threads this process may use: its affinity, cut by a container's quota and by OMP_NUM_THREADS."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wished = os.environ.get("OMP_NUM_THREADS", "")
+    if wished.isdigit() and int(wished) > 0:
+        allowed = min(allowed, int(wished))
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, min(allowed, round(int(quota) / int(period))))

@@ -1,0 +1,216 @@
+"""What this machine really reaches: measured once, kept in a file with date and versions, refused when these change.
+
+Rooms above bring their own probes: functions from a `Hardware` to figures by name. Each figure is the median of repeats,
+since other work on the machine comes and goes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from shoestring.errors import file_error
+from shoestring.measure.hardware import Hardware
+
+Probe = Callable[[Hardware], dict[str, float]]
+
+FORMAT = 1
+"""Raised when what a calibration file means changes."""
+
+
+def home() -> Path:
+    """Where Shoestring keeps what outlives a run: $SHOESTRING_HOME, else ~/.cache/shoestring."""
+    return Path(os.environ.get("SHOESTRING_HOME") or Path.home() / ".cache" / "shoestring")
+
+
+def calibration_file(hardware: Hardware) -> Path:
+    """The file for a machine, by its name, count and threads."""
+    key = re.sub(r"[^a-z0-9]+", "-", f"{hardware.name} {hardware.count}".lower()).strip("-")
+    return home() / f"calibration-{key}.json"
+
+
+def versions() -> dict[str, str]:
+    """What a calibration depends on besides the machine."""
+    try:
+        torch = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        torch = "none"
+    return {"format": str(FORMAT), "python": ".".join(platform.python_version_tuple()[:2]), "torch": torch}
+
+
+def stored(hardware: Hardware) -> tuple[dict[str, float], str]:
+    """The figures of a machine's stored calibration and their date; both empty without a valid one."""
+    record = _read(hardware)
+    figures = {name: value for probe in record.get("probes", {}).values() for name, value in probe.items()}
+    return figures, (f"{record['date']}, torch {record['versions']['torch']}" if record else "")
+
+
+def calibrate(
+    probes: Mapping[str, Probe] | None = None,
+    hardware: Hardware | None = None,
+    note: Callable[[str], None] = lambda text: None,
+    fresh: bool = False,
+) -> Hardware:
+    """Measure what this machine reaches, store it, and return the hardware with it.
+
+    A valid stored calibration is used again, and only probes that it lacks are run: about 10 s here, plus the probes.
+
+    Args:
+        probes: the rooms' own, by name with a version ("train/1"): another version is another probe.
+        hardware: the machine as detected; None detects it.
+        note: says a line after each probe.
+        fresh: measure everything again.
+
+    Raises:
+        FileError: the calibration can't be written.
+    """
+    hardware = hardware or Hardware.detect()
+    wanted: dict[str, Probe] = {**PROBES, **(probes or {})}
+    record = {} if fresh else _read(hardware)
+    kept = {name: figures for name, figures in record.get("probes", {}).items() if name in wanted}
+    for name, probe in wanted.items():
+        if name in kept:
+            continue
+        start = time.perf_counter()
+        # A probe may read what the probes before it have found, but never stale figures of its own.
+        reached = {key: value for figures in kept.values() for key, value in figures.items()}
+        kept[name] = probe(hardware.with_(reached=reached))
+        note(f"calibrated {name} in {time.perf_counter() - start:.1f} s")
+        record = {
+            "hardware": hardware.name,
+            "count": hardware.count,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "probes": kept,
+        }
+        _write(calibration_file(hardware), record)
+    reached, date = stored(hardware)
+    return hardware.with_(reached=reached, calibrated=date)
+
+
+def timed(
+    work: Callable[[], object], seconds: float = 0.5, least: int = 5, synchronise: Callable[[], object] | None = None
+) -> float:
+    """Median seconds of one call, after two calls to warm up, over at least `least` calls and about `seconds` in all."""
+    taken: list[float] = []
+    for _ in range(2):
+        work()
+    begin = time.perf_counter()
+    while len(taken) < least or time.perf_counter() - begin < seconds:
+        if synchronise:
+            synchronise()
+        start = time.perf_counter()
+        work()
+        if synchronise:
+            synchronise()
+        taken.append(time.perf_counter() - start)
+    return median(taken)
+
+
+def matmul_rates(hardware: Hardware) -> dict[str, float]:
+    """FLOP/s of a square product in fp32 and bf16, bytes/s of a copy (read and written bytes both count)."""
+    import torch
+
+    size, words = (8192, 1 << 28) if hardware.device == "cuda" else (1024, 1 << 25)
+    wait = torch.cuda.synchronize if hardware.device == "cuda" else None
+    figures = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        left = torch.randn(size, size, device=hardware.device).to(dtype)
+        right, out = left.clone(), torch.empty_like(left)
+        seconds = timed(lambda a=left, b=right, o=out: torch.matmul(a, b, out=o), synchronise=wait)  # type: ignore[misc]
+        figures[f"matmul.{name}"] = 2.0 * size**3 / seconds
+    source = torch.ones(words, device=hardware.device)
+    target = torch.empty_like(source)
+    figures["copy"] = 2.0 * source.nbytes / timed(lambda: target.copy_(source), synchronise=wait)
+    return figures
+
+
+def text_rate(hardware: Hardware) -> dict[str, float]:
+    """Bytes/s at which one core splits text into words and counts them in Python, of the standard library's own source."""
+    folder = Path(os.__file__).parent
+    text = "".join(file.read_text("utf-8", "replace") for file in sorted(folder.glob("a*.py")))[:1_000_000]
+    size = len(text.encode())
+
+    def count_words() -> None:
+        found: dict[str, int] = {}
+        for word in re.findall(r"\w+", text):
+            found[word] = found.get(word, 0) + 1
+
+    return {"text": size / timed(count_words)}
+
+
+def disk_rate(hardware: Hardware) -> dict[str, float]:
+    """Bytes/s of writing and syncing a file of 32 MB beside the calibration."""
+    block = os.urandom(1 << 20)
+
+    def write() -> None:
+        with tempfile.TemporaryFile(dir=home()) as stream:
+            for _ in range(32):
+                stream.write(block)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        return {"disk.write": 32.0 * len(block) / timed(write, seconds=0.2, least=3)}
+    except OSError as error:
+        raise file_error(home(), error) from error
+
+
+def process_bytes(hardware: Hardware) -> dict[str, float]:
+    """Bytes of a fresh process that has loaded PyTorch and multiplied once: the base of every peak that the meter reads."""
+    program = (
+        "import torch; from shoestring.measure.memory import resident_bytes;"
+        "x = torch.randn(64, 64, requires_grad=True); (x @ x).sum().backward(); print(resident_bytes())"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    try:
+        return {"process.bytes": float(said.stdout.split()[-1])}
+    except (ValueError, IndexError):
+        return {}  # the assumption stands
+
+
+PROBES: dict[str, Probe] = {
+    "matmul/1": matmul_rates,
+    "text/1": text_rate,
+    "disk/1": disk_rate,
+    "process/1": process_bytes,
+}
+
+
+def _read(hardware: Hardware) -> dict:
+    """The stored record, or an empty one when there is none, it can't be read, or it was made with other versions."""
+    try:
+        record = json.loads(calibration_file(hardware).read_text("utf-8"))
+        if record["versions"] != versions() or not isinstance(record["date"], str):
+            return {}
+        for figures in record["probes"].values():
+            for name, value in figures.items():
+                if not (isinstance(name, str) and isinstance(value, (int, float)) and value >= 0):
+                    return {}
+        return record
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _write(file: Path, record: dict) -> None:
+    draft = file.with_name(f".{file.name}.draft-{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", "utf-8")
+        draft.replace(file)
+    except OSError as error:
+        raise file_error(file, error) from error
+    finally:
+        draft.unlink(missing_ok=True)
