@@ -8,10 +8,11 @@ B batch, H key-value heads, S cache slots, T new tokens, D head size.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from shoestring.model.config import ModelConfig
 
@@ -21,6 +22,12 @@ class LayerState(Protocol):
 
     def reorder(self, rows: Tensor) -> None:
         """Keep only the given rows, in the given order."""
+
+    def resize(self, slots: int) -> None:
+        """Make room for so many tokens a row, not fewer than are held."""
+
+    def join(self, other: Any) -> None:
+        """Append the rows of another state of this layer with as many slots."""
 
 
 class KeysValues:
@@ -40,6 +47,14 @@ class KeysValues:
 
     def reorder(self, rows: Tensor) -> None:
         self.keys_BHSD, self.values_BHSD = self.keys_BHSD[rows], self.values_BHSD[rows]
+
+    def resize(self, slots: int) -> None:
+        more = slots - self.keys_BHSD.shape[2]
+        self.keys_BHSD, self.values_BHSD = (F.pad(kept, (0, 0, 0, more)) for kept in (self.keys_BHSD, self.values_BHSD))
+
+    def join(self, other: KeysValues) -> None:
+        self.keys_BHSD = torch.cat((self.keys_BHSD, other.keys_BHSD))
+        self.values_BHSD = torch.cat((self.values_BHSD, other.values_BHSD))
 
 
 class Cache:
@@ -72,3 +87,20 @@ class Cache:
         self.lengths_B = self.lengths_B[rows]
         for layer in self.layers:
             layer.reorder(rows)
+
+    def resize(self, slots: int) -> None:
+        """Make room for so many tokens a row; fewer than a row holds would lose some."""
+        if slots == self.slots:
+            return
+        for layer in self.layers:
+            layer.resize(slots)
+        self.slots = slots
+
+    def join(self, other: Cache) -> None:
+        """Append the rows of another cache of the same model: new ones enter the batch. The smaller of the two grows."""
+        slots = max(self.slots, other.slots)
+        self.resize(slots)
+        other.resize(slots)
+        self.lengths_B = torch.cat((self.lengths_B, other.lengths_B))
+        for layer, more in zip(self.layers, other.layers):
+            layer.join(more)
