@@ -1,6 +1,7 @@
 """What work costs: quantities, usage, the meter, hardware and its calibration, sensors."""
 
 from shoestring.measure.calibration import calibrate, calibration_file, home
+from shoestring.measure.detection import detect
 from shoestring.measure.hardware import CATALOGUE, Hardware, find, threads
 from shoestring.measure.meter import Meter, running
 from shoestring.measure.quantity import Kind, Quantity, counted, estimated, human, measured, predicted, unknown
@@ -18,6 +19,7 @@ __all__ = [
     "calibrate",
     "calibration_file",
     "counted",
+    "detect",
     "estimated",
     "find",
     "home",

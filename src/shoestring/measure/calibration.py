@@ -26,7 +26,7 @@ from shoestring.measure.hardware import Hardware
 Probe = Callable[[Hardware], dict[str, float]]
 
 FORMAT = 1
-"""Raised when what a calibration file means changes."""
+"""Raised when what a calibration file means changes, a probe's figures included: stored ones are then measured again."""
 
 
 def home() -> Path:
@@ -57,18 +57,18 @@ def stored(hardware: Hardware) -> tuple[dict[str, float], str]:
 
 
 def calibrate(
-    probes: Mapping[str, Probe] | None = None,
     hardware: Hardware | None = None,
+    probes: Mapping[str, Probe] | None = None,
     note: Callable[[str], None] = lambda text: None,
     fresh: bool = False,
 ) -> Hardware:
     """Measure what this machine reaches, store it, and return the hardware with it.
 
-    A valid stored calibration is used again, and only probes that it lacks are run: about 10 s here, plus the probes.
+    A valid stored calibration is used again, and only probes that it lacks are run: about 10 s here, plus the rooms' own.
 
     Args:
-        probes: the rooms' own, by name with a version ("train/1"): another version is another probe.
         hardware: the machine as detected; None detects it.
+        probes: the rooms' own, by name.
         note: says a line after each probe.
         fresh: measure everything again.
 
@@ -182,10 +182,10 @@ def process_bytes(hardware: Hardware) -> dict[str, float]:
 
 
 PROBES: dict[str, Probe] = {
-    "matmul/1": matmul_rates,
-    "text/1": text_rate,
-    "disk/1": disk_rate,
-    "process/1": process_bytes,
+    "matmul": matmul_rates,
+    "text": text_rate,
+    "disk": disk_rate,
+    "process": process_bytes,
 }
 
 

@@ -33,9 +33,9 @@ _GPU_NAMES = (
 
 
 def detect(device: str | None = None) -> Hardware:
-    """See `Hardware.detect`."""
-    if device not in (None, "cpu", "cuda"):
-        raise DeviceError(f"device: {device!r} is not known; allowed: cpu, cuda")
+    """See `Hardware.detect`; "auto" is None."""
+    if device not in (None, "auto", "cpu", "cuda"):
+        raise DeviceError(f"device: {device!r} is not known; allowed: auto, cpu, cuda")
     hardware = None if device == "cpu" else _gpu()
     if hardware is None and device == "cuda":
         raise DeviceError("device: cuda was asked for, but PyTorch finds no GPU here; leave device out to use the CPU")

@@ -63,7 +63,7 @@ class Hardware:
         Raises:
             DeviceError: "cuda" is asked for and there is no GPU that PyTorch can use.
         """
-        from shoestring.measure.detect import detect  # it needs this class
+        from shoestring.measure.detection import detect  # it needs this class
 
         return detect(device)
 
