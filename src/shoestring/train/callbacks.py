@@ -1,0 +1,51 @@
+"""What may be hung into a training step from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class Callback:
+    """Two moments of each optimizer step; both do nothing unless overridden."""
+
+    def before_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Gradients of the whole batch are there; they are not clipped yet and the weights have not moved."""
+
+    def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """The weights have moved; gradients are still there."""
+
+
+class KeepZeros(Callback):
+    """Weights that are zero now stay zero: a pruned model keeps its sparsity while it learns.
+
+    Matrices with more than 1 % zeros count as pruned. Their masks are taken when this is made, so make it before training.
+    """
+
+    def __init__(self, model: nn.Module, share: float = 0.01) -> None:
+        self.masks: dict[str, Tensor] = {}
+        for name, weight in _matrices(model):
+            kept = weight.detach() != 0
+            if 1 - kept.float().mean().item() > share:
+                self.masks[name] = kept
+
+    def before_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Pruned weights get no gradient, so they count neither in the norm nor in the optimizer's moments."""
+        for name, weight in _matrices(model):
+            if name in self.masks and weight.grad is not None:
+                weight.grad.mul_(self.masks[name])
+
+    @torch.no_grad()
+    def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Whatever the optimizer did, pruned weights are zero."""
+        for name, weight in _matrices(model):
+            if name in self.masks:
+                weight.masked_fill_(~self.masks[name], 0.0)
+
+
+def _matrices(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            yield name, module.weight

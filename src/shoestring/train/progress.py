@@ -1,0 +1,79 @@
+"""What the watcher sees of a training run: records for the log and one line of status.
+
+MFU is the operations that the architecture needs (`model.cost`: a multiply-add counts two, backward twice the forward,
+attention its causal half, recomputation nothing) over the vendor's dense peak of the precision in use.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+
+from shoestring.measure import Hardware, Meter, human
+from shoestring.train.settings import Training
+
+
+def peak(hardware: Hardware | None, settings: Training) -> float | None:
+    """FLOP/s that MFU is measured against: the vendor's figure for the precision, all devices together."""
+    if hardware is None:
+        return None
+    rate = hardware.peak.get(settings.precision)
+    return None if rate is None else rate * hardware.count
+
+
+def record(
+    *, step: int, tokens: int, loss: float, learning_rate: float, norm: float, seconds: float, rate: float, mfu: float | None
+) -> dict[str, Any]:
+    """One line of training.jsonl.
+
+    Args:
+        step: steps done. tokens: read up to here. loss: mean over the steps since the last record.
+        norm: of the gradient of this step, before clipping. seconds: spent up to here. rate: tokens per second since the
+            last record. mfu: likewise; None without hardware to measure against.
+    """
+    return {
+        "step": step,
+        "tokens": tokens,
+        "loss": loss,
+        "learning_rate": learning_rate,
+        "grad_norm": norm,
+        "seconds": round(seconds, 3),
+        "tokens_per_second": round(rate, 1),
+        "mfu": None if mfu is None else round(mfu, 4),
+    }
+
+
+def line(entry: dict[str, Any], end: int, left: float | None, meter: Meter | None, settings: Training) -> str:
+    """The passing status: step, loss, tokens/s, MFU with its peak, memory, joules, money, time left."""
+    parts = [f"step {entry['step']}/{end}", f"loss {entry['loss']:.3f}", f"{human(entry['tokens_per_second'], 'tok/s')}"]
+    hardware = None if meter is None else meter.hardware
+    whole = peak(hardware, settings)
+    if entry["mfu"] is not None and whole is not None:
+        parts.append(f"MFU {entry['mfu']:.1%} of {human(whole, 'FLOP/s')} {settings.precision}")
+    parts.append(human(memory(), "B"))
+    if meter is not None:
+        usage = _usage(meter)
+        if usage is not None:
+            parts += [str(usage.energy), str(usage.money)]
+    if left is not None:
+        parts.append(f"{human(left, 's')} left")
+    return ", ".join(parts)
+
+
+def memory() -> float:
+    """Peak bytes: of the GPU's allocator when one is in use, else of this process."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return float(torch.cuda.max_memory_allocated())
+    import resource
+
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+
+
+def _usage(meter: Meter) -> Any:
+    """What a meter has read so far; None when its block has not begun."""
+    try:
+        return meter.usage
+    except RuntimeError:
+        return None

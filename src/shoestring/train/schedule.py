@@ -1,0 +1,83 @@
+"""The learning rate at each step, as pure functions.
+
+WSD (warm-up, stable, decay; arXiv 2404.06395, its 1 - sqrt fall arXiv 2405.18392) keeps one rate until a last part in which
+it falls, so that one trunk serves many budgets. Cosine (arXiv 1608.03983) falls from the warm-up's end on.
+
+A position is a place in the planned schedule, in steps. Normally it is the step's number; when training must end sooner
+(`bring_forward`), the rest of the schedule is travelled faster, WSD's stable part being left out first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shoestring.train.settings import Training
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A planned course: `steps` in all, `warmup` of them rising, the last `decay` of them falling, `peak` between."""
+
+    settings: Training
+    steps: int
+    peak: float
+    warmup: int = 0
+    decay: int = 0
+
+    def at(self, position: float) -> float:
+        """Learning rate at a position in [0, steps)."""
+        return self.peak * SCHEDULES[self.settings.schedule](self, position)
+
+
+def wsd(schedule: Schedule, position: float) -> float:
+    """Share of the peak: rises in `warmup` steps, stays, falls in the last `decay` steps towards the floor."""
+    if position + 1 < schedule.warmup:
+        return (position + 1) / schedule.warmup
+    left = schedule.steps - position
+    if left >= schedule.decay:
+        return 1.0
+    gone = 1 - left / schedule.decay
+    fall = math.sqrt(gone) if schedule.settings.decay_shape == "sqrt" else gone
+    return schedule.settings.floor + (1 - schedule.settings.floor) * (1 - fall)
+
+
+def cosine(schedule: Schedule, position: float) -> float:
+    """Share of the peak: rises in `warmup` steps, then half a cosine down to the floor at the end; `decay` plays no part."""
+    if position + 1 < schedule.warmup:
+        return (position + 1) / schedule.warmup
+    gone = (position - schedule.warmup) / max(1, schedule.steps - schedule.warmup)
+    floor = schedule.settings.floor
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(max(gone, 0.0), 1.0)))
+
+
+SCHEDULES: dict[str, Callable[[Schedule, float], float]] = {"wsd": wsd, "cosine": cosine}
+"""By name: share of the peak learning rate at a position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How steps map to positions: from step `start` on, position = `origin` + (step - start) x `pace`; ends at step `end`."""
+
+    end: int
+    start: int = 0
+    origin: float = 0.0
+    pace: float = 1.0
+
+    def position(self, step: int) -> float:
+        """Where in the planned schedule a step stands."""
+        return self.origin + (step - self.start) * self.pace
+
+
+def bring_forward(schedule: Schedule, course: Course, step: int, left: int) -> Course:
+    """The course that ends after `left` more steps from `step` on, with the decay complete.
+
+    WSD in its stable part skips the rest of that part; if not even the decay fits, it falls faster. In any other place the
+    rest of the schedule is travelled at a higher pace.
+    """
+    position = course.position(step)
+    falls = schedule.steps - schedule.decay
+    if schedule.settings.schedule == "wsd" and schedule.warmup <= position < falls:
+        position = float(max(schedule.steps - left, falls)) if left >= schedule.decay else float(falls)
+    return Course(step + left, step, position, (schedule.steps - position) / max(1, left))
