@@ -2,6 +2,7 @@
 
 from shoestring.model.cache import Cache
 from shoestring.model.config import ModelConfig, RopeScaling
+from shoestring.model.linear import PackedLinear, linears
 from shoestring.model.transformer import Block, Transformer
 
-__all__ = ["Block", "Cache", "ModelConfig", "RopeScaling", "Transformer"]
+__all__ = ["Block", "Cache", "ModelConfig", "PackedLinear", "RopeScaling", "Transformer", "linears"]
