@@ -1,0 +1,59 @@
+"""The command line: one command per room. Typed functions with docstrings become commands.
+
+Every command takes `--json` (one JSON object on standard output, everything else on standard error) and ends 0 on success,
+2 on a user's mistake (one line, no traceback), 1 on our own fault. Rooms are imported inside the commands, so that
+`--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from shoestring.cli.answers import chat, generate, serve
+from shoestring.cli.models import compress, data, evaluate, fetch, tune
+from shoestring.cli.plans import calibrate, plan_app
+from shoestring.cli.runs import compose, report, run, techniques, train
+from shoestring.errors import ShoestringError, file_error
+
+app = typer.Typer(
+    name="shoestring",
+    help="Build, adapt, shrink and serve language models within a budget, and see what every step cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (run, train, data, tune, compress, evaluate, generate, chat, serve, compose, report, techniques, calibrate, fetch):
+    app.command()(command)
+app.add_typer(plan_app, name="plan")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one line on standard error and status 2."""
+    try:
+        app(standalone_mode=False)
+    except ShoestringError as error:
+        _fail(str(error))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            os._exit(0)
+        if error.filename is None:
+            raise
+        _fail(str(file_error(error.filename, error)))
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        print("stopped; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(error.format_message())
+
+
+def _fail(message: str) -> None:
+    if message:  # empty when only the help was asked for
+        print(f"shoestring: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,82 @@
+"""Commands that let a model answer: generate, chat, serve."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shoestring.cli.options import Json, Model, say
+
+
+def generate(
+    model: Model,
+    prompt: Annotated[str, typer.Option("--prompt", help="What the text starts with.")],
+    max_tokens: Annotated[int, typer.Option(min=1)] = 128,
+    temperature: Annotated[float, typer.Option(min=0, help="0 always takes the likeliest token.")] = 0.8,
+    top_p: Annotated[float, typer.Option(help="Share of the probability that can be drawn.")] = 0.95,
+    seed: Annotated[int, typer.Option()] = 0,
+    json: Json = False,
+) -> None:
+    """Continue a text."""
+    from shoestring import infer
+    from shoestring import model as models
+
+    sampling = _sampling(max_tokens, temperature, top_p, seed)
+    loaded, tokenizer = models.load(model)
+    [answer] = infer.generate(loaded, [tokenizer.encode(prompt) or [tokenizer.end]], sampling, stop={tokenizer.end})
+    text = tokenizer.decode(answer)
+    say(json, {"model": model, "prompt": prompt, "text": text, "tokens": len(answer)}, prompt + text)
+
+
+def chat(
+    model: Model,
+    system: Annotated[str, typer.Option(help="What the model is told first.")] = "",
+    max_tokens: Annotated[int, typer.Option(min=1)] = 256,
+    temperature: Annotated[float, typer.Option(min=0)] = 0.7,
+    top_p: Annotated[float, typer.Option()] = 0.95,
+    seed: Annotated[int, typer.Option()] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per answer.")] = False,
+) -> None:
+    """Talk with a model: one line a question; an empty line or Ctrl-D ends."""
+    from shoestring import infer
+    from shoestring import model as models
+
+    sampling = _sampling(max_tokens, temperature, top_p, seed)
+    loaded, tokenizer = models.load(model)
+    messages = [{"role": "system", "content": system}] if system else []
+    while True:
+        print("> ", end="", file=sys.stderr, flush=True)
+        question = sys.stdin.readline().strip()
+        if not question:
+            return
+        messages.append({"role": "user", "content": question})
+        prompt = tokenizer.encode(tokenizer.chat(messages), special=True)
+        [answer] = infer.generate(loaded, [prompt], sampling, stop={tokenizer.end})
+        text = tokenizer.decode(answer).strip()
+        messages.append({"role": "assistant", "content": text})
+        say(json, {"question": question, "answer": text, "tokens": len(answer)}, text)
+
+
+def serve(
+    model: Model,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    name: Annotated[str | None, typer.Option(help="The model's name for clients; its own when not given.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Say where it listens as one JSON object.")] = False,
+) -> None:
+    """Serve a model in OpenAI's form, with a chat page at / and metrics at /metrics."""
+    from shoestring import serve as room
+
+    say(json, {"url": f"http://{host}:{port}", "model": name or Path(model).name}, f"http://{host}:{port}")
+    room.serve(model, host=host, port=port, name=name)
+
+
+def _sampling(max_tokens: int, temperature: float, top_p: float, seed: int) -> Any:
+    from shoestring.infer import Sampling
+    from shoestring.technique import configure
+
+    settings = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+    return configure(Sampling, settings, "sampling")

@@ -1,0 +1,114 @@
+"""Commands on one model, or on one set of files: data, tune, compress, evaluate, fetch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shoestring.cli import options
+from shoestring.cli.options import Json, Model, Sets, say
+from shoestring.errors import SettingError
+
+
+def data(
+    technique: Annotated[str, typer.Argument(help="Such as quality, exact, minhash, tokenize.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Text, JSONL, Parquet, a folder of these, or a corpus.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The artifact to write.")],
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """Apply one data technique to files."""
+    from shoestring import data as room
+    from shoestring.measure import detect
+
+    chosen = options.technique(technique, "data", options.settings(sets))
+    report = room.run_on_files(chosen, source, out, detect())
+    say(json, report, "\n".join(f"{key}: {value}" for key, value in report.items()))
+
+
+def tune(
+    technique: Annotated[str, typer.Argument(help="Such as lora.")],
+    model: Model,
+    out: Annotated[Path, typer.Argument(help="The checkpoint folder to write.")],
+    data: Annotated[str, typer.Option("--data", help="Text, or JSONL or Parquet with messages.")],
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """Adapt a model to data."""
+    _on_model("tune", technique, model, out, data, sets, json)
+
+
+def compress(
+    technique: Annotated[str, typer.Argument(help="Such as gptq, rtn, wanda, magnitude.")],
+    model: Model,
+    out: Annotated[Path, typer.Argument(help="The checkpoint folder to write.")],
+    calibration: Annotated[str, typer.Option("--calibration", help="Text to calibrate with.")] = "python-stdlib",
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """Shrink a model."""
+    _on_model("compress", technique, model, out, calibration, sets, json)
+
+
+def evaluate(
+    model: Model,
+    text: Annotated[Path | None, typer.Option("--text", help="Text for perplexity and bits per byte.")] = None,
+    context: Annotated[int, typer.Option(min=2, help="Tokens of one window.")] = 2048,
+    windows: Annotated[int | None, typer.Option(min=1, help="Windows at the most; all when not given.")] = None,
+    task: Annotated[list[Path] | None, typer.Option("--task", help="A JSONL task; repeat for more.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each task at the most; all when not given.")] = None,
+    reference: Annotated[str | None, typer.Option("--reference", help="A model to be faithful to.")] = None,
+    json: Json = False,
+) -> None:
+    """How good a model is: bits per byte, tasks, fidelity to another model."""
+    from shoestring import evaluate as room
+    from shoestring import model as models
+
+    if text is None and not task:
+        raise SettingError("evaluate: give --text FILE, or --task FILE.jsonl, or both")
+    if reference is not None and text is None:
+        raise SettingError("evaluate: --reference compares on a text; give --text FILE")
+    loaded, tokenizer = models.load(model)
+    other = None if reference is None else models.load(reference)[0]
+    figures = room.measure_model(loaded, tokenizer, text, context, windows, task or [], limit, other)
+    lines = [f"{name:40} {figure.value:.4f} {figure.unit}" + _interval(figure) for name, figure in figures.items()]
+    say(json, {"model": model, **{name: figure.to_json() for name, figure in figures.items()}}, "\n".join(lines))
+
+
+def fetch(name: Annotated[str, typer.Argument(help="smollm2-135m, or owner/name.")], json: Json = False) -> None:
+    """Bring a pretrained model onto this machine, its checksum proved."""
+    from shoestring import model as room
+
+    path = room.fetch(name)
+    say(json, {"name": name, "path": str(path)}, str(path))
+
+
+def _on_model(room: str, technique: str, model: str, out: Path, text: str, sets: list[str] | None, json: bool) -> None:
+    """One technique on one model: a recipe of a few steps whose last checkpoint becomes OUT."""
+    import shutil
+
+    from shoestring import recipe as recipes
+    from shoestring.report.live import Live
+
+    if out.exists():
+        raise SettingError(f"{out}: exists already; choose another name or remove it")
+    options.technique(technique, room, options.settings(sets))
+    steps = [{"pretrained": {"source": model}}, {"corpus": {"source": text}}, {"tokenize": {"tokenizer": "checkpoint"}}]
+    recipe = recipes.build({"name": technique, "steps": [*steps, {technique: options.settings(sets)}], "quality": False})
+    place = out.with_name(f".{out.name}.run")
+    live = Live()
+    try:
+        done = recipes.run(recipe, place / "run", watch=live)
+    finally:
+        live.close()
+    made = done.state.need("checkpoint", technique)
+    made.rename(out)
+    shutil.rmtree(place)
+    row = done.rows[-1]
+    say(json, {"checkpoint": str(out), "ledger": [each.to_json() for each in done.rows]}, f"{out}  {row.disk}")
+
+
+def _interval(figure: Any) -> str:
+    return "" if figure.interval is None else f"  [{figure.interval[0]:.4f}, {figure.interval[1]:.4f}]"

@@ -1,0 +1,144 @@
+"""Commands on runs: carry out, compose, report; and what can stand in a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shoestring.cli.options import Json, Out, Sets, say
+from shoestring.errors import SettingError
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/quickstart.yaml.")],
+    out: Out = None,
+    sets: Sets = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the predicted ledger only.")] = False,
+    json: Json = False,
+) -> None:
+    """Carry out a recipe; what an earlier run has made already is not done again."""
+    from shoestring import recipe as recipes
+
+    loaded = recipes.load_recipe(recipe, sets or [])
+    if dry_run:
+        _dry_run(loaded, json)
+    else:
+        _run(loaded, out, json)
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe with a step that trains.")],
+    out: Out = None,
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """Carry out a recipe as far as its last step that trains from scratch."""
+    from shoestring import recipe as recipes
+
+    loaded = recipes.load_recipe(recipe, sets or [])
+    last = max((number for number, step in enumerate(loaded.steps) if step.technique.room == "train"), default=None)
+    if last is None:
+        raise SettingError(f"{recipe}: has no step that trains; add one such as pretrain")
+    names = [step.name for step in loaded.steps[last + 1 :] if step.name != f"evaluate@{loaded.steps[last].name}"]
+    _run(loaded.without(names), out, json)
+
+
+def compose(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.")],
+    factors: Annotated[str, typer.Option("--factors", help="Steps to have or leave out, separated by commas.")],
+    out: Out = None,
+    sets: Sets = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Seeds; with more than one, intervals come from them.")] = 1,
+    json: Json = False,
+) -> None:
+    """Do the gains of steps multiply? Run every combination of them and say."""
+    from shoestring import explore
+    from shoestring import recipe as recipes
+    from shoestring import report as room
+    from shoestring.report.live import Live
+
+    loaded = recipes.load_recipe(recipe, sets or [])
+    place = out or Path("runs") / f"{loaded.name}-compose"
+    live = Live()
+    try:
+        found = explore.compose(loaded, [name.strip() for name in factors.split(",")], place, repeats=repeats, watch=live)
+    finally:
+        live.close()
+    page = room.write(place)
+    say(json, {**found.to_json(), "report": str(page)}, f"{found.text()}\n{page}")
+
+
+def report(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The page to write; report.html in the run when not given.")] = None,
+    json: Json = False,
+) -> None:
+    """Write a run's report: one HTML page that needs nothing else."""
+    from shoestring import report as room
+
+    page = room.write(run_folder, out)
+    say(json, {"report": str(page)}, str(page))
+
+
+def techniques(
+    room: Annotated[str | None, typer.Option("--room", help="Only this room's.")] = None,
+    write: Annotated[Path | None, typer.Option("--write", help="Write catalogue.md and taxonomy.md into this folder.")] = None,
+    json: Json = False,
+) -> None:
+    """List every technique: its room, what it saves, its paper."""
+    from shoestring.recipe import catalogue
+
+    if write is not None:
+        pages = [str(page) for page in catalogue.write_pages(write, Path("benchmarks/results"))]
+        say(json, {"written": pages}, "\n".join(pages))
+        return
+    entries = catalogue.entries(room)
+    lines = [f"{e['room']:9} {e['row']:4} {e['name']:34} {e['does']}" for e in entries]
+    say(json, {"techniques": entries}, "\n".join(lines))
+
+
+def _run(recipe: Any, out: Path | None, json: bool) -> None:
+    """Carry out a recipe, write its report, end with the table and the report's path."""
+    from shoestring import recipe as recipes
+    from shoestring import report as room
+    from shoestring.report.live import Live
+
+    place = out or Path("runs") / recipe.name
+    live = Live()
+    try:
+        done = recipes.run(recipe, place, watch=live)
+    finally:
+        live.close()
+    page = room.write(place)
+    if json:
+        rows = [row.to_json() for row in done.rows]
+        say(True, {"run": str(place), "report": str(page), "used": done.used.to_json(), "ledger": rows}, "")
+    else:
+        room.print_table(place)
+        print(f"report: {page}")
+
+
+def _dry_run(recipe: Any, json: bool) -> None:
+    from shoestring import measure
+    from shoestring import recipe as recipes
+    from shoestring.measure import Kind, no_usage
+
+    hardware = measure.detect(recipe.device)
+    forecasts = recipes.predict(recipe, hardware)
+    total = no_usage(Kind.PREDICTED)
+    for forecast in forecasts:
+        total = total.then(forecast.usage)
+    rows = [{"step": f.step.name, "predicted": f.usage.to_json(), "disk": f.disk.to_json()} for f in forecasts]
+    planned = [f.sketch.plan for f in forecasts if f.sketch.plan is not None]
+    record = {"recipe": recipe.to_json(), "plan": planned[-1].model_dump(mode="json") if planned else None, "ledger": rows}
+    lines = [f"{'step':24} {'time':>12} {'memory':>12} {'energy':>10} {'money':>10} {'disk':>12}"]
+    for name, usage, disk in [(f.step.name, f.usage, f.disk) for f in forecasts]:
+        lines.append(
+            f"{name:24} {usage.seconds!s:>12} {usage.peak_memory!s:>12} {usage.energy!s:>10} {usage.money!s:>10} {disk!s:>12}"
+        )
+    lines.append(f"{'total':24} {total.seconds!s:>12} {total.peak_memory!s:>12} {total.energy!s:>10} {total.money!s:>10}")
+    calibrated = hardware.calibrated or "not calibrated: shoestring calibrate makes this closer"
+    say(json, {**record, "hardware": hardware.name}, "\n".join([*lines, f"on {hardware.name} ({calibrated})"]))
+    recipes.refuse_impossible(recipe, forecasts)

@@ -1,0 +1,27 @@
+"""The recipe room is tested with toy techniques in place of the rooms' own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from shoestring.recipe import recipe as module
+from shoestring.recipe import rooms
+from tests.recipe import toys
+
+
+@pytest.fixture(autouse=True)
+def _toys(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    monkeypatch.setattr(rooms, "techniques", lambda: toys.TOYS)
+    monkeypatch.setattr(module, "Evaluate", toys.Judge)
+    monkeypatch.setenv("SHOESTRING_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setattr("shoestring.recipe.run.prepare", lambda recipe, watch: _hardware())
+    toys.applied.clear()
+    yield
+
+
+def _hardware() -> object:
+    from shoestring.measure import find
+
+    return find("cpu")

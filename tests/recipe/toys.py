@@ -1,0 +1,116 @@
+"""Techniques that cost nothing, to test what surrounds techniques."""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar
+
+from pydantic import Field
+
+from shoestring.artifact import manifest, writing
+from shoestring.errors import ShoestringError
+from shoestring.measure import Hardware, predicted_usage
+from shoestring.technique import FileName, Part, Prediction, Sketch, State, StepName, Technique, Work
+
+applied: list[str] = []
+"""Names of the steps that were really done, in order."""
+
+
+class Toy(Technique):
+    """Shared by the toys: each predicts one second and writes one file."""
+
+    room: ClassVar[str] = "data"
+    row: ClassVar[str] = "D1"
+
+    def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
+        return Prediction(predicted_usage(seconds=1.0, hardware=hardware, peak_memory=1e6, flops=1.0), sketch)
+
+    def make(self, work: Work, name: str, content: object) -> None:
+        applied.append(self.name)
+        with writing(work.out, self.gives, {}) as folder:
+            (folder / name).write_text(json.dumps(content))
+
+
+class Words(Toy):
+    """Makes a corpus of some words."""
+
+    name: ClassVar[str] = "words"
+    gives: ClassVar[Part] = "corpus"
+    count: int = Field(default=3, gt=0)
+    source: FileName = "none"
+
+    def apply(self, state: State, work: Work) -> State:
+        self.make(work, "words.json", list(range(self.count)))
+        return state.with_("corpus", work.out)
+
+
+class Learn(Toy):
+    """Makes a checkpoint from a corpus."""
+
+    name: ClassVar[str] = "learn"
+    room: ClassVar[str] = "train"
+    reads: ClassVar[tuple[Part, ...]] = ("corpus",)
+    gives: ClassVar[Part] = "checkpoint"
+    skill: float = 1.0
+    fail: bool = False
+
+    def apply(self, state: State, work: Work) -> State:
+        if self.fail:
+            raise ShoestringError("too hard")
+        words = json.loads((state.need("corpus", self.name) / "words.json").read_text())
+        self.make(work, "model.json", {"quality": 8.0 / (len(words) * self.skill)})
+        return state.with_("checkpoint", work.out)
+
+
+class Shrink(Toy):
+    """Makes a checkpoint worse by a factor."""
+
+    name: ClassVar[str] = "shrink"
+    room: ClassVar[str] = "compress"
+    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
+    gives: ClassVar[Part] = "checkpoint"
+    factor: float = 1.5
+    teacher: StepName | None = None
+
+    def apply(self, state: State, work: Work) -> State:
+        model = json.loads((state.need("checkpoint", self.name) / "model.json").read_text())
+        self.make(work, "model.json", {"quality": model["quality"] * self.factor})
+        return state.with_("checkpoint", work.out)
+
+
+class Judge(Toy):
+    """Reads a checkpoint's quality."""
+
+    name: ClassVar[str] = "evaluate"
+    room: ClassVar[str] = "evaluate"
+    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
+    gives: ClassVar[Part] = "numbers"
+    windows: int = 4
+
+    def apply(self, state: State, work: Work) -> State:
+        model = json.loads((state.need("checkpoint", self.name) / "model.json").read_text())
+        figure = {"value": model["quality"], "unit": "bit/B", "kind": "measured"}
+        self.make(work, "numbers.json", {"bits_per_byte": figure})
+        return state.with_("numbers", work.out)
+
+
+class Decide(Toy):
+    """Plans from what is left of the budget and what the later steps will use."""
+
+    name: ClassVar[str] = "decide"
+    room: ClassVar[str] = "plan"
+    gives: ClassVar[Part] = "plan"
+    budgeted: ClassVar[bool] = True
+
+    def apply(self, state: State, work: Work) -> State:
+        assert work.sketch.rest is not None
+        self.make(work, "plan.json", {"left": work.sketch.remaining.time, "rest": work.sketch.rest(work.sketch).seconds.value})
+        return state.with_("plan", work.out)
+
+
+TOYS = {kind.name: kind for kind in (Words, Learn, Shrink, Judge, Decide)}
+
+
+def size(path: object) -> int:
+    """Bytes of an artifact."""
+    return manifest(path).bytes  # type: ignore[arg-type]
