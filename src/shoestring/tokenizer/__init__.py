@@ -1,0 +1,234 @@
+"""Text to token ids and back, from a `tokenizer.json`: the same ids as the `tokenizers` library, faster.
+
+Byte-level BPE (GPT-2, Llama 3, Qwen 2, SmolLM2 and what `rustbpe` trains) is encoded by `tiktoken`, after a check that both
+must give equal ids; everything else, and the rare text that tiktoken can't do exactly, by `tokenizers` itself.
+`Tokenizer.backend` says which one runs. Neither is imported before the first text is encoded.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shoestring.artifact import write_whole
+from shoestring.errors import FileError, file_error
+from shoestring.tokenizer import bytelevel, template
+from shoestring.tokenizer.fast import Fast, fast_encoder
+
+__all__ = ["Tokenizer"]
+
+_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "<|eot_id|>")
+"""Names that end a document, in order of preference, for a tokenizer whose configuration names none."""
+
+
+class Tokenizer:
+    """A tokenizer, as a `tokenizer.json` and the `tokenizer_config.json` beside it describe it.
+
+    Attributes:
+        vocabulary: number of ids: the largest id plus one.
+        end: the id that ends a document.
+    """
+
+    def __init__(self, record: dict[str, Any], config: dict[str, Any] | None = None, where: str = "tokenizer") -> None:
+        """Wrap the parsed `tokenizer.json` and `tokenizer_config.json`; `where` names the file in an error.
+
+        Raises:
+            FileError: when it isn't a tokenizer, or names no token that ends a document.
+        """
+        self.record, self.config, self._where = record, dict(config or {}), where
+        try:
+            vocab = record["model"]["vocab"]
+            self._ids: dict[str, int] = dict(vocab) if isinstance(vocab, dict) else {t: i for i, (t, _) in enumerate(vocab)}
+            self._added: list[dict[str, Any]] = list(record.get("added_tokens") or [])
+            self._ids.update({token["content"]: token["id"] for token in self._added})
+            self.special: dict[str, int] = {t["content"]: t["id"] for t in self._added if t["special"]}
+            self.vocabulary: int = max(self._ids.values()) + 1
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FileError(f"{where}: not a tokenizer.json that can be read ({error!r}); export the tokenizer again") from error
+        self.end: int = self._find_end()
+
+    # ------------------------------------------------------------ encoding
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """The ids of a text; adds no BOS or EOS. With `special`, special tokens that the text spells out are recognised."""
+        text = bytelevel.clean(text)
+        fast = self._fast
+        if fast is not None and fast.takes(text, special):
+            return fast.encode(text)
+        return self._encode_slow([text], special)[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of many texts, with a thread per core."""
+        texts = [bytelevel.clean(text) for text in texts]
+        fast = self._fast
+        if fast is None:
+            return self._encode_slow(texts, special=False)
+        easy = [fast.takes(text, special=False) for text in texts]
+        encoded = iter(fast.encode_batch([text for text, takes in zip(texts, easy) if takes], _threads()))
+        hard = iter(self._encode_slow([text for text, takes in zip(texts, easy) if not takes], special=False))
+        return [next(encoded) if takes else next(hard) for takes in easy]
+
+    @property
+    def backend(self) -> str:
+        """The library that encodes: "tiktoken" or "tokenizers"."""
+        return "tokenizers" if self._fast is None else "tiktoken"
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token by its name in the vocabulary, such as "<|im_end|>"; None when there is none."""
+        return self._ids.get(token)
+
+    # ------------------------------------------------------------ decoding
+
+    def decode(self, tokens: Sequence[int], special: bool = False) -> str:
+        """The text of some ids; bytes that are not UTF-8 become U+FFFD. Special tokens are left out unless `special`."""
+        numbers = [int(token) for token in tokens]
+        if bytelevel.is_byte_level(self.record):
+            return b"".join(self.token_bytes(number, special) for number in numbers).decode("utf-8", errors="replace")
+        known = [number for number in numbers if 0 <= number < self.vocabulary]
+        return str(self._slow.decode(known, skip_special_tokens=not special))
+
+    def token_bytes(self, token: int, special: bool = True) -> bytes:
+        """The bytes that one id stands for; nothing for an id without a token, and for a special one unless `special`."""
+        if not special and token in self._special_ids:
+            return b""
+        return self._table[token] if 0 <= token < self.vocabulary else b""
+
+    def byte_lengths(self) -> np.ndarray:
+        """UTF-8 bytes that each id stands for, int64 (vocabulary,); special tokens count 0."""
+        return np.array([0 if i in self._special_ids else len(b) for i, b in enumerate(self._table)], dtype=np.int64)
+
+    # ------------------------------------------------------------ chat
+
+    def chat(self, messages: list[dict[str, str]], open_answer: bool = True) -> str:
+        """A conversation as the text that the model was trained on; `open_answer` ends it where the assistant begins.
+
+        The chat template of the tokenizer's configuration is used (Jinja, sandboxed); without one ChatML, where the
+        vocabulary has its tokens, and "User:"/"Assistant:" lines otherwise.
+
+        Raises:
+            FileError: when the template can't be rendered with these messages.
+        """
+        source = self.config.get("chat_template")
+        if isinstance(source, list):
+            source = next((t["template"] for t in source if t.get("name") == "default"), None)
+        if source:
+            return template.render(source, messages, open_answer, self._named_tokens(), self._where)
+        return template.plain(messages, open_answer, chatml="<|im_start|>" in self._ids and "<|im_end|>" in self._ids)
+
+    # ------------------------------------------------------------ files
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, as `transformers.AutoTokenizer` opens them."""
+        end = next((token for token, number in self._ids.items() if number == self.end), None)
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end} | self.config
+        write_whole(Path(folder) / "tokenizer.json", json.dumps(self.record, ensure_ascii=False, separators=(",", ":")))
+        write_whole(Path(folder) / "tokenizer_config.json", json.dumps(config, ensure_ascii=False, indent=1) + "\n")
+
+    @classmethod
+    def open(cls, path: Path | str) -> Tokenizer:
+        """Open a `tokenizer.json` (or .json.xz), or a folder that holds one, with its `tokenizer_config.json` if there is one.
+
+        Raises:
+            FileError: missing, unreadable, or not a tokenizer.
+        """
+        path = Path(path)
+        if path.is_dir():
+            found = [path / name for name in ("tokenizer.json", "tokenizer.json.xz") if (path / name).is_file()]
+            if not found:
+                raise FileError(f"{path}: holds no tokenizer.json; name a folder with one, or the file itself")
+            path = found[0]
+        config_path = path.with_name("tokenizer_config.json")
+        config = _read_json(config_path) if config_path.is_file() else {}
+        jinja = path.with_name("chat_template.jinja")
+        if jinja.is_file() and "chat_template" not in config:
+            config["chat_template"] = jinja.read_text("utf-8")
+        return cls(_read_json(path), config, str(path))
+
+    @classmethod
+    def from_ranks(
+        cls, ranks: Mapping[bytes, int], pattern: str, special: Sequence[str], config: dict[str, Any] | None = None
+    ) -> Tokenizer:
+        """A byte-level BPE from tiktoken-style ranks (bytes -> id, in order of merging), such as `rustbpe` trains.
+
+        Args:
+            ranks: every token's bytes with its id; all 256 single bytes among them.
+            pattern: the regular expression that cuts a text into pieces before merging.
+            special: names of special tokens; their ids follow the largest rank, and the first one ends a document
+                unless `config` names an `eos_token`.
+        """
+        record = bytelevel.record_from_ranks(ranks, pattern, special)
+        return cls(record, {"eos_token": special[0]} | (config or {}) if special else config, "from_ranks")
+
+    # ------------------------------------------------------------ inside
+
+    @cached_property
+    def _slow(self) -> Any:
+        import tokenizers
+
+        try:
+            made = tokenizers.Tokenizer.from_str(json.dumps(self.record))
+        except Exception as error:  # the library raises plain Exception
+            raise FileError(f"{self._where}: the tokenizers library can't read it ({error}); export it again") from error
+        made.no_truncation()
+        made.no_padding()
+        return made
+
+    @cached_property
+    def _fast(self) -> Fast | None:
+        return fast_encoder(self.record)
+
+    @cached_property
+    def _table(self) -> list[bytes]:
+        return bytelevel.byte_table(self.record, self._ids, self.vocabulary)
+
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        return frozenset(self.special.values())
+
+    def _encode_slow(self, texts: list[str], special: bool) -> list[list[int]]:
+        if not texts:
+            return []
+        self._slow.encode_special_tokens = not special
+        return [encoding.ids for encoding in self._slow.encode_batch(texts, add_special_tokens=False)]
+
+    def _named_tokens(self) -> dict[str, str]:
+        names = ("bos_token", "eos_token", "unk_token", "pad_token")
+        found = {name: _token_text(self.config.get(name)) for name in names}
+        return {name: text for name, text in found.items() if text}
+
+    def _find_end(self) -> int:
+        named = _token_text(self.config.get("eos_token"))
+        for name in ([named] if named else []) + list(_ENDS):
+            if name in self._ids:
+                return self._ids[name]
+        allowed = f'"eos_token" in tokenizer_config.json beside it (one of {", ".join(list(self.special)[:8]) or "its tokens"})'
+        raise FileError(f"{self._where}: no token ends a document; set {allowed}")
+
+
+def _token_text(value: Any) -> str | None:
+    """A token as tokenizer_config.json names it: a string, or a dictionary with `content`."""
+    return value.get("content") if isinstance(value, dict) else value
+
+
+def _threads() -> int:
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+        record = json.loads(lzma.decompress(data) if path.suffix == ".xz" else data)
+    except OSError as error:
+        raise file_error(path, error) from error
+    except (ValueError, lzma.LZMAError) as error:
+        raise FileError(f"{path}: not JSON ({error}); fetch or export the tokenizer again") from error
+    if not isinstance(record, dict):
+        raise FileError(f"{path}: not a JSON object; fetch or export the tokenizer again")
+    return record
