@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shoestring.measure import find
 from shoestring.recipe import recipe as module
 from shoestring.recipe import rooms
 from tests.recipe import toys
@@ -16,12 +17,6 @@ def _toys(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     monkeypatch.setattr(rooms, "techniques", lambda: toys.TOYS)
     monkeypatch.setattr(module, "Evaluate", toys.Judge)
     monkeypatch.setenv("SHOESTRING_HOME", str(tmp_path_factory.mktemp("home")))
-    monkeypatch.setattr("shoestring.recipe.run.prepare", lambda recipe, watch: _hardware())
+    monkeypatch.setattr("shoestring.recipe.runner.prepare", lambda recipe, watch: find("cpu"))
     toys.applied.clear()
     yield
-
-
-def _hardware() -> object:
-    from shoestring.measure import find
-
-    return find("cpu")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shoestring import measure
 from shoestring.errors import FileError, SettingError, ShoestringError, file_error, nearest
 from shoestring.evaluate import Evaluate
+from shoestring.measure.units import Unit
 from shoestring.recipe import rooms
 from shoestring.technique import PARTS, Budget, Part, Technique, configure
 
@@ -130,7 +131,7 @@ def build(content: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
 
 def budget(limits: Mapping[str, Any]) -> Budget:
     """Limits as people write them ("5 min", "8 GB", "1 kWh", "$2") in seconds, bytes, joules and dollars."""
-    units = {"time": "s", "memory": "B", "energy": "J", "money": "USD"}
+    units: dict[str, Unit] = {"time": "s", "memory": "B", "energy": "J", "money": "USD"}
     for key in limits:
         if key not in units:
             raise SettingError(f"budget.{key}: no such limit; {nearest(key, units)}")

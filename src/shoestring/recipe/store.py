@@ -27,7 +27,7 @@ def key(step: Step, recipe: Recipe, state: State, earlier: Mapping[str, State], 
     """The name of a step's artifact: technique and a digest of all that its result depends on."""
     technique = step.technique
     parts = (*technique.reads, *technique.uses)
-    inputs = {part: path.name for part in parts if (path := getattr(state, part)) is not None}
+    inputs: dict[str, str] = {part: path.name for part in parts if (path := getattr(state, part)) is not None}
     for field, name in technique.references().items():
         other = earlier[name].checkpoint or getattr(earlier[name], technique.gives)
         inputs[field] = other.name if other else ""
