@@ -19,4 +19,4 @@ def _toys(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     monkeypatch.setenv("SHOESTRING_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setattr("shoestring.recipe.runner.prepare", lambda recipe, watch: find("cpu"))
     toys.applied.clear()
-    yield
+    return
