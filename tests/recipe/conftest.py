@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from shoestring.measure import find
@@ -13,10 +11,9 @@ from tests.recipe import toys
 
 
 @pytest.fixture(autouse=True)
-def _toys(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _toys(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setattr(rooms, "techniques", lambda: toys.TOYS)
     monkeypatch.setattr(module, "Evaluate", toys.Judge)
     monkeypatch.setenv("SHOESTRING_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setattr("shoestring.recipe.runner.prepare", lambda recipe, watch: find("cpu"))
     toys.applied.clear()
-    return
