@@ -1,0 +1,55 @@
+"""What decoding really reaches on this machine: figures for `infer.cost`, measured by `measure.calibrate`."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from shoestring.infer.decoder import Decoder, Row
+from shoestring.infer.sampling import GREEDY
+from shoestring.measure import Hardware
+from shoestring.measure.calibration import timed
+from shoestring.model import ModelConfig, Transformer
+
+READ_BYTES = 1 << 28
+"""Weights that one round of the read probe goes through: more than a processor's cache holds."""
+
+
+@torch.inference_mode()
+def probe(hardware: Hardware) -> dict[str, float]:
+    """`infer.read`: bytes/s of matrix-vector products; `infer.layer`: seconds a layer's operators take to start. About 2 s."""
+    return {"infer.read": _read(hardware.device), "infer.layer": _layer(hardware.device)}
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _read(device: str) -> float:
+    side = 4096 if device == "cuda" else 1024
+    count = READ_BYTES // (4 * side * side)
+    weights = [torch.randn(side, side, device=device) for _ in range(count)]
+    x = torch.randn(1, side, device=device)
+
+    def work() -> None:
+        for weight in weights:
+            F.linear(x, weight)
+
+    return READ_BYTES / timed(work, seconds=0.5, synchronise=lambda: _wait(device))
+
+
+def _layer(device: str) -> float:
+    """A model too narrow for its arithmetic to matter: what is left is the cost of starting operators."""
+    layers = 8
+    model = Transformer(ModelConfig(vocabulary=256, width=64, layers=layers, heads=2, context=128)).initialise().to(device)
+    decoder = Decoder(model)
+    decoder.admit([Row([1], GREEDY.model_copy(update={"max_tokens": 127}))])
+
+    def work() -> None:
+        # One row for ever: the answer is taken back so that the position stays within the context.
+        decoder.step()
+        decoder.rows[0].tokens.pop()
+        decoder._cache.advance(-1)  # type: ignore[union-attr]
+
+    return timed(work, seconds=0.5, synchronise=lambda: _wait(device)) / layers

@@ -1,0 +1,128 @@
+"""Text from the newest checkpoint, so that a person sees what a run has made: prompts in, continuations out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+from torch import nn
+
+from shoestring import artifact
+from shoestring.errors import SettingError
+from shoestring.infer import cost
+from shoestring.infer.answers import generate
+from shoestring.infer.sampling import Sampling
+from shoestring.infer.stops import stop_tokens
+from shoestring.measure import Hardware, predicted_usage
+from shoestring.model import ModelConfig, Transformer
+from shoestring.model.linear import PackedLinear
+from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work
+from shoestring.tokenizer import Tokenizer
+
+TOKENS_PER_PROMPT = 12
+"""Assumed when a prompt's cost is predicted before a tokenizer exists."""
+
+
+class Sample(Technique):
+    """Continue prompts with the newest checkpoint; greedy at temperature 0, otherwise drawn from the recipe's seed."""
+
+    name: ClassVar[str] = "sample"
+    room: ClassVar[str] = "infer"
+    row: ClassVar[str] = "C3"
+    paper: ClassVar[str] = "continuous batching: Orca (Yu and others, OSDI 2022); nucleus sampling: 1904.09751"
+    saves: ClassVar[tuple[str, ...]] = ("computation",)
+    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
+    gives: ClassVar[Part] = "text"
+
+    prompts: tuple[str, ...] = Field(("import ", "def main(", "Return the ", "The most important thing is"), min_length=1)
+    """Texts to continue; an empty one starts a document."""
+    max_tokens: int = Field(64, gt=0)
+    temperature: float = Field(0.8, ge=0)
+    top_k: int = Field(0, ge=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    chat: bool = False
+    """Set each prompt as a user's message in the model's chat form, instead of as a text to continue."""
+
+    def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
+        config = sketch.model
+        if not isinstance(config, ModelConfig):
+            raise SettingError("sample: needs a checkpoint, and no step before it makes one; put such a step before it")
+        rows, prompt = len(self.prompts), TOKENS_PER_PROMPT
+        seconds = cost.prefill_seconds(config, rows, prompt, hardware)
+        seconds += cost.decode_seconds(config, rows, prompt, self.max_tokens - 1, hardware)
+        usage = predicted_usage(
+            seconds=seconds,
+            hardware=hardware,
+            flops=self._flops(config, [prompt] * rows, [self.max_tokens] * rows),
+            peak_memory=cost.answer_memory(config, rows, prompt + self.max_tokens),
+            method="roofline of bytes and operations, plus a fixed part per layer",
+        )
+        return Prediction(usage, sketch)
+
+    def apply(self, state: State, work: Work) -> State:
+        from shoestring import model as room
+
+        model, tokenizer = room.load(state.need("checkpoint", self.name), device=work.device)
+        samples, flops = self.continue_prompts(model, tokenizer, work)
+        work.meter.count(flops=flops)
+        with artifact.writing(work.out, self.gives, {"samples": len(samples)}) as folder:
+            write_samples(folder / "samples.json", samples)
+        return state.with_(self.gives, work.out)
+
+    def continue_prompts(self, model: Transformer, tokenizer: Tokenizer, work: Work) -> tuple[list[dict[str, str]], float]:
+        """The prompts with their continuations, and the operations they took."""
+        unpack_layers(model)
+        prompts = [self._tokens(text, tokenizer) for text in self.prompts]
+        settings = [
+            Sampling(
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                # A small model's context may not hold all that is wished for.
+                max_tokens=max(1, min(self.max_tokens, model.config.context - len(prompt))),
+                seed=work.seed + number,
+            )
+            for number, prompt in enumerate(prompts)
+        ]
+        made = 0
+
+        def on_token(number: int, token: int) -> None:
+            nonlocal made
+            made += 1
+            work.progress(f"{made} tokens")
+
+        answers = generate(model, prompts, settings, stop_tokens(tokenizer), on_token)
+        samples = [{"prompt": text, "text": tokenizer.decode(answer)} for text, answer in zip(self.prompts, answers)]
+        return samples, self._flops(model.config, [len(p) for p in prompts], [max(1, len(a)) for a in answers])
+
+    def _tokens(self, text: str, tokenizer: Tokenizer) -> list[int]:
+        if self.chat:
+            return tokenizer.encode(tokenizer.chat([{"role": "user", "content": text}]), special=True)
+        return tokenizer.encode(text) or [tokenizer.end]
+
+    @staticmethod
+    def _flops(config: ModelConfig, prompts: list[int], answers: list[int]) -> float:
+        """Of one pass over each prompt, which gives the first token, and a step for each further one."""
+        return sum(
+            cost.prefill_flops(config, 1, prompt) + cost.decode_total_flops(config, 1, prompt, answer - 1)
+            for prompt, answer in zip(prompts, answers)
+        )
+
+
+def unpack_layers(model: Transformer) -> None:
+    """Turn packed layers into dense ones, in place: the same numbers. Decoding would unpack them at every token instead."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, PackedLinear):
+                dense = nn.Linear(child.in_features, child.out_features, bias=child.bias is not None, device="meta")
+                dense.weight = nn.Parameter(child.dequantize(), requires_grad=False)
+                if child.bias is not None:
+                    dense.bias = nn.Parameter(child.bias, requires_grad=False)
+                setattr(module, name, dense)
+
+
+def write_samples(file: Path, samples: list[dict[str, str]]) -> None:
+    """As `samples.json`: a list of {"prompt", "text"}."""
+    artifact.write_whole(file, json.dumps(samples, ensure_ascii=False, indent=1) + "\n")
