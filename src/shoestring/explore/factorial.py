@@ -12,7 +12,7 @@ Intervals, 95 %, from the best source at hand:
 - repeats (several seeds): bootstrap of the residuals after cell means and seed means are taken out, pooled over cells;
 - one run, an evaluation with standard errors: those errors, cells taken as independent (they share the text, so this is wide);
 - one run, a counted figure: exact, the interval is a point;
-- one run otherwise: Lenth's pseudo standard error (Technometrics 31, 1989), which takes most contrasts for noise; it needs k >= 3.
+- one run otherwise: Lenth's pseudo standard error (Technometrics 31, 1989), most contrasts taken for noise; it needs k >= 3.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Quantity:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for a JSON record; fields that are empty are left out."""
-        return {key: value for key, value in asdict(self).items() if value not in ("", None) or key == "value"}
+        return {key: value for key, value in asdict(self).items() if value not in ("", None) or key in ("value", "unit")}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Quantity:

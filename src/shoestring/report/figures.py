@@ -1,0 +1,135 @@
+"""The figures of a ledger as a person reads them: predicted beside measured, each with its kind, text and exact value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor, log10
+
+from shoestring.measure import UNITS, Kind, Quantity, human, total, unknown
+from shoestring.recipe.ledger import Row
+
+COLUMNS = {
+    "seconds": "Wall time",
+    "flops": "Computation",
+    "peak_memory": "Peak memory",
+    "energy": "Energy",
+    "carbon": "Carbon",
+    "money": "Money",
+    "communication": "Communication",
+    "disk": "On disk",
+    "bits_per_byte": "Bits per byte",
+}
+"""The figures of a ledger row and what they are called, in the table's order."""
+
+MARKS = {Kind.MEASURED: "m", Kind.COUNTED: "c", Kind.PREDICTED: "p", Kind.ESTIMATED: "e", Kind.ASSUMED: "a"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One figure of one step.
+
+    Attributes:
+        step: the step's name, "total" for the sum.
+        figure: its key in `COLUMNS`.
+        ratio: measured / predicted, None when one is unknown or the prediction is 0.
+        partial: whether the (predicted, measured) sum leaves out steps for which the figure is not known.
+    """
+
+    step: str
+    figure: str
+    predicted: Quantity
+    measured: Quantity
+    ratio: float | None
+    partial: tuple[bool, bool] = (False, False)
+
+
+def cells(row: Row) -> list[Cell]:
+    """All figures of a ledger row, in the order of `COLUMNS`."""
+    return [_cell(row.step, figure, *pair(row, figure)) for figure in COLUMNS]
+
+
+def pair(row: Row, figure: str) -> tuple[Quantity, Quantity]:
+    """The predicted and the measured side of one figure of a row."""
+    if figure in UNITS:
+        return getattr(row.predicted, figure), getattr(row.measured, figure)
+    if figure == "disk":
+        return row.predicted_disk, row.disk
+    return unknown("bit/B", "not predicted by this step's cost model", Kind.PREDICTED), quality(row)
+
+
+def quality(row: Row) -> Quantity:
+    """Bits per byte after a step, or why there is none."""
+    return (row.after or {}).get("bits_per_byte") or unknown("bit/B", "no evaluation stands behind this step")
+
+
+def totals(rows: Sequence[Row]) -> list[Cell]:
+    """The sum over all steps; of peak memory the largest, of quality the last."""
+    predicted, measured = total(row.predicted for row in rows), total(row.measured for row in rows)
+    known = [quality(row) for row in rows if quality(row).value is not None]
+    nothing = unknown("bit/B", "no step has this figure")
+    found = []
+    for figure in COLUMNS:
+        sides = [pair(row, figure) for row in rows]
+        if figure in UNITS:
+            both = getattr(predicted, figure), getattr(measured, figure)
+        elif figure == "disk":
+            both = _sum([side[0] for side in sides]), _sum([side[1] for side in sides])
+        else:
+            both = unknown("bit/B", "not predicted", Kind.PREDICTED), known[-1] if known else nothing
+        summed = figure not in ("bits_per_byte", "peak_memory")
+        lacks = [summed and both[n].value is not None and any(side[n].value is None for side in sides) for n in (0, 1)]
+        found.append(_cell("total", figure, *both, partial=(lacks[0], lacks[1])))
+    return found
+
+
+def text(quantity: Quantity, figure: str = "") -> str:
+    """A figure for people: bits per byte with four decimals, everything else as `measure.human` says it."""
+    if quantity.value is None:
+        return "unknown"
+    if figure == "bits_per_byte" or quantity.unit in ("bit/B", "bit/byte", "bits/byte", "bits per byte"):
+        return f"{quantity.value:.4f}"
+    if quantity.value == 0:
+        return "$0" if quantity.unit == "USD" else f"0 {quantity.unit}"
+    if quantity.unit == "kgCO2e":
+        return human(quantity.value * 1000, "gCO2e") if quantity.value >= 1e-3 else f"{quantity.value * 1e6:.3g} mgCO2e"
+    if quantity.unit == "USD" and abs(quantity.value) < 1e-3:
+        return f"${quantity.value:.{min(9, 1 - floor(log10(abs(quantity.value))))}f}"
+    return human(quantity.value, quantity.unit)
+
+
+def exact(quantity: Quantity) -> str:
+    """The value with all its digits, empty when unknown: what a program reads from the page."""
+    return "" if quantity.value is None else repr(quantity.value)
+
+
+def reason(quantity: Quantity) -> str:
+    """Where a figure comes from, in a line; for an unknown one, why."""
+    if quantity.value is None:
+        return f"unknown: {quantity.method or 'no reason given'}"
+    said = f"{quantity.kind}: {quantity.method}" if quantity.method else str(quantity.kind)
+    if quantity.interval is not None:
+        low, high = (text(Quantity(bound, quantity.unit, quantity.kind)) for bound in quantity.interval)
+        said += f" ({low} to {high})"
+    return said
+
+
+def ratio_text(ratio: float) -> str:
+    """A ratio as people read it: ×1.04."""
+    return f"×{ratio:.2f}" if 0.01 <= ratio < 100 else f"×{ratio:.2g}"
+
+
+def _cell(step: str, figure: str, predicted: Quantity, measured: Quantity, partial: tuple[bool, bool] = (False, False)) -> Cell:
+    both = predicted.value is not None and measured.value is not None and predicted.value != 0
+    ratio = (measured.value or 0.0) / (predicted.value or 1.0) if both and not any(partial) else None
+    return Cell(step, figure, predicted, measured, ratio, partial)
+
+
+def _sum(figures: Sequence[Quantity]) -> Quantity:
+    known = [figure for figure in figures if figure.value is not None]
+    if not known:
+        return unknown("B", "no step has this figure")
+    result = known[0]
+    for figure in known[1:]:
+        result = result + figure.recast(result.kind, result.method)
+    return result

@@ -1,0 +1,172 @@
+"""The parts of a page that are more than the ledger: headline, final figures, plan, text, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from shoestring.errors import ShoestringError
+from shoestring.measure import Kind, Quantity, Usage, counted, human, unknown
+from shoestring.report.figures import exact, quality, reason, text
+from shoestring.report.read import Record, content, rejects
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A table's cell: what is read, the exact number, where it comes from."""
+
+    text: str
+    exact: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table: `numbers` names the columns that are set to the right."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: list[list[Value]]
+    numbers: set[str] = field(default_factory=set)
+
+
+def headline(record: Record) -> list[dict[str, Any]]:
+    """What was run, on what, when, for how long."""
+    run = record.run or {}
+    hardware = run.get("hardware") or {}
+    parts: list[dict[str, Any]] = []
+    if hardware:
+        count = hardware.get("count", 1)
+        name = f"{count} × {hardware.get('name')}" if count > 1 else str(hardware.get("name"))
+        parts.append({"text": f"on {name}" + (f", {run['threads']} threads" if run.get("threads") else ""), "strong": True})
+        parts.append({"text": _calibration(str(hardware.get("calibrated") or "")), "strong": False})
+    if started := _moment(run.get("started")):
+        parts.append({"text": f"started {started:%d %B %Y, %H:%M} UTC", "strong": False})
+        if ended := _moment(run.get("ended")):
+            parts.append({"text": f"took {human((ended - started).total_seconds(), 's')}", "strong": False})
+    if record.rows:
+        chosen = sum(not row.automatic for row in record.rows)
+        parts.append({"text": f"{chosen} steps" if chosen != 1 else "1 step", "strong": False})
+    if record.compose is not None:
+        parts.append({"text": f"a factorial over {', '.join(record.compose.get('factors', []))}", "strong": True})
+    return parts
+
+
+def tiles(record: Record, used: Usage) -> list[dict[str, Any]]:
+    """The final figures: the last model's size and quality, and what it took."""
+    found = []
+    models = list(record.artifacts("checkpoint"))
+    judged = [row for row in record.rows if row.after and quality(row).value is not None]
+    if models:
+        row, place, about = models[-1]
+        found.append(_tile("parameters", "Parameters", parameters(place), _sparsity(about)))
+        smaller = ""
+        if row.disk.value and models[0][0].disk.value and models[0][0] is not row:
+            smaller = f"{models[0][0].disk.value / row.disk.value:.2f}× smaller than after {models[0][0].step}"
+        found.append(_tile("disk", "Model on disk", row.disk, smaller))
+    if judged:
+        first, last = judged[0], judged[-1]
+        note = f"after {last.step}"
+        if first is not last:
+            note += f"; {text(quality(first), 'bits_per_byte')} after {first.step}"
+        found.append(_tile("bits_per_byte", "Bits per byte", quality(last), note))
+    found.append(_tile("seconds", "Time", used.seconds, "all steps together"))
+    found.append(_tile("energy", "Energy", used.energy, f"{text(used.carbon)}" if used.carbon.value is not None else ""))
+    found.append(_tile("money", "Money", used.money, used.money.method))
+    return found
+
+
+def parameters(place: Path) -> Quantity:
+    """Parameters of a checkpoint, counted from its configuration."""
+    from shoestring import model
+    from shoestring.model import cost
+
+    try:
+        return counted(float(cost.parameters(model.read_config(place))), "", "from the model's configuration")
+    except (ShoestringError, OSError) as error:
+        return unknown("", str(error), Kind.COUNTED)
+
+
+def plans(record: Record) -> list[Grid]:
+    """The formulas of each plan, and what they came to."""
+    grids = []
+    for row, place, _ in record.artifacts("plan"):
+        plan = content(place / "plan.json")
+        formulas = [entry for entry in (plan or {}).get("formulas", []) if isinstance(entry, dict)]
+        if not formulas:
+            continue
+        columns = list(dict.fromkeys(key for entry in formulas for key in entry))
+        values = [[_plain(entry.get(column, "")) for column in columns] for entry in formulas]
+        grids.append(Grid(f"{row.step}: {len(formulas)} decisions", [c.replace("_", " ") for c in columns], values, {"value"}))
+    return grids
+
+
+def corpora(record: Record) -> list[dict[str, Any]]:
+    """Per corpus step its sources and its drops by reason, then a few of the texts that were dropped."""
+    lines: list[list[Value]] = []
+    rejected = []
+    for row, place, about in record.artifacts("corpus"):
+        for source, size in about.get("sources", {}).items():
+            lines.append(
+                [Value(row.step), Value(f"kept: {source}"), _number(size.get("documents")), _number(size.get("bytes"), "B")]
+            )
+        for why, count in about.get("drops", {}).items():
+            lines.append([Value(row.step), Value(f"dropped: {why}"), _number(count), Value("")])
+        for why, texts in rejects(place).items():
+            rejected.append({"title": f"Dropped by {row.step}: {why} (examples)", "texts": texts})
+    if not lines:
+        return []
+    grid = Grid("Documents and bytes of text, step by step", ["Step", "What", "Documents", "Text"], lines, {"Documents", "Text"})
+    return [{"grid": grid, "rejects": rejected}]
+
+
+def samples(record: Record) -> list[dict[str, str]]:
+    """What the model said, newest artifact last."""
+    found = []
+    for row, place, _ in record.artifacts("text"):
+        said = [sample for sample in content(place / "samples.json") or [] if isinstance(sample, dict)]
+        found += [{"step": row.step, "prompt": str(s.get("prompt", "")), "text": str(s.get("text", ""))} for s in said]
+    return found
+
+
+def _tile(figure: str, label: str, quantity: Quantity, note: str = "") -> dict[str, Any]:
+    return {"figure": figure, "label": label, "quantity": quantity, "note": note}
+
+
+def _sparsity(about: dict[str, Any]) -> str:
+    facts = about.get("facts", {})
+    said = []
+    if facts.get("sparsity"):
+        said.append(f"{facts['sparsity']:.0%} of the matrices' weights are zero")
+    if facts.get("bits_per_weight"):
+        said.append(f"{facts['bits_per_weight']:.3g} bits per weight")
+    return ", ".join(said)
+
+
+def _calibration(said: str) -> str:
+    return f"calibrated {said}" if said else "not calibrated"
+
+
+def _moment(said: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(said)
+    except (TypeError, ValueError):
+        return None
+
+
+def _plain(value: Any) -> Value:
+    if isinstance(value, dict) and {"value", "unit", "kind"} <= value.keys():
+        quantity = Quantity.from_json(value)
+        return Value(text(quantity), exact(quantity), reason(quantity))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return Value(str(value))
+    return Value(f"{value:,}" if isinstance(value, int) else f"{value:.6g}", repr(value))
+
+
+def _number(value: Any, unit: str = "") -> Value:
+    if value is None:
+        return Value("")
+    return Value(human(value, unit) if unit else f"{value:,}", repr(value))
