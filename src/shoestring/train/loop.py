@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +25,13 @@ from shoestring.measure import Meter
 from shoestring.model import cost
 from shoestring.train import apply, restart
 from shoestring.train import progress as say
+from shoestring.train.batches import parts, source
 from shoestring.train.callbacks import Callback
 from shoestring.train.clock import Clock
 from shoestring.train.loss import IGNORED, Objective, next_token
 from shoestring.train.optimizers import OPTIMIZERS, trainable
 from shoestring.train.restart import Place
-from shoestring.train.schedule import Course, Schedule, bring_forward
+from shoestring.train.schedule import Course, Schedule, bring_forward, planned
 from shoestring.train.settings import Training
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 BEHIND = 2
 """Steps that a GPU may be ahead of what the host has read."""
+SAVING = 0.02
+"""Largest share of the time that writing restart points may take."""
 
 
 def train(
@@ -80,14 +83,14 @@ def train(
         ShoestringError: loss or gradient stopped being finite.
     """
     run = _Run(model, objective, settings or Training(), micro_batches, meter, progress, note, callbacks, time_limit)
-    run.schedule = _schedule(run.settings, steps, learning_rate, warmup, decay)
+    run.schedule = planned(run.settings, steps, learning_rate, warmup, decay)
     run.flops = flops_per_step
     run.begin(scratch)
     was_training = model.training
     model.train()
     try:
-        with apply.applied(model, run.settings, run.device), closing(run.batches(batches)) as source:
-            for batch in source:
+        with apply.applied(model, run.settings, run.device), closing(source(batches, run.place, run.device)) as stream:
+            for batch in stream:
                 run.step(batch)
                 if run.finished():
                     break
@@ -96,18 +99,6 @@ def train(
         model.train(was_training)
         run.optimizer.zero_grad(set_to_none=True)
     return run.place.log
-
-
-def _schedule(settings: Training, steps: int, learning_rate: float, warmup: int, decay: int) -> Schedule:
-    if steps < 1:
-        raise SettingError(f"training: steps must be at least 1, got {steps}")
-    if not (learning_rate > 0 and math.isfinite(learning_rate)):
-        raise SettingError(f"training: learning_rate must be above 0, got {learning_rate}")
-    if warmup < 0 or decay < 0 or warmup + decay > steps:
-        raise SettingError(
-            f"training: warmup ({warmup}) and decay ({decay}) must be at least 0 and together at most steps ({steps})"
-        )
-    return Schedule(settings, steps, learning_rate, warmup, decay)
 
 
 class _Run:
@@ -140,7 +131,7 @@ class _Run:
         self.unread: deque[tuple[Tensor, torch.cuda.Event | None, int, float]] = deque()
         self.peak = say.peak(None if meter is None else meter.hardware, settings)
         self.counted_tokens = 0
-        self.last_save_took = 0.0
+        self.last_save_took = 0.0  # seconds
 
     def begin(self, scratch: Path | None) -> None:
         """A fresh start, or the newest restart point."""
@@ -157,17 +148,6 @@ class _Run:
         self.saved_at = self.clock.elapsed
         self.logged_at, self.logged_tokens = self.clock.elapsed, self.place.tokens
         self.shown_at = -math.inf
-
-    def batches(self, batches: Loader | Callable[[int], Batch]) -> Generator[Batch, None, None]:
-        """Batches of the steps to come, on the device."""
-        start, stop = self.place.step, self.place.course.end
-        if callable(batches):
-            for step in range(start, stop):
-                yield _moved(batches(step), self.device)
-            return
-        from shoestring.data.loader import ahead
-
-        yield from ahead(batches, start, stop, self.device)
 
     def step(self, batch: Batch) -> None:
         """One optimizer step: launched, not waited for."""
@@ -188,7 +168,7 @@ class _Run:
             self.flops = cost.training_flops(self.model.config, batch.tokens_BT.numel(), batch.tokens_BT.shape[1])  # type: ignore[arg-type]
         if self.meter is not None:
             self.meter.count(flops=self.flops)
-        self._remember(torch.stack((loss, norm)), batch.tokens_BT.numel(), rate)
+        self._remember(torch.stack((loss.double(), norm.double())), batch.tokens_BT.numel(), rate)
         self.read(BEHIND if self.device.type == "cuda" else 0)
 
     def finished(self) -> bool:
@@ -203,8 +183,9 @@ class _Run:
                 f"{self.time_limit:.0f} s; the decay is brought forward"
             )
             left = fitting
-        every = max(self.settings.checkpoint_every, 50 * self.last_save_took)
-        if self.scratch is not None and left > 0 and self.clock.elapsed - self.saved_at >= every:
+        since = self.clock.elapsed - self.saved_at
+        due = since >= self.settings.checkpoint_every and since * SAVING >= self.last_save_took
+        if self.scratch is not None and left > 0 and due:
             self._save()
         return left <= 0
 
@@ -229,23 +210,24 @@ class _Run:
             with apply.precision(self.settings, self.device):
                 loss = self.objective(self.model, batch)
             loss.backward()  # type: ignore[no-untyped-call]
-            return loss.detach().float()
+            return loss.detach()
         counted = (batch.targets_BT != IGNORED).sum().clamp(min=1)
-        total = torch.zeros((), device=self.device)
-        for part in _parts(batch, self.micro_batches):
-            share = (part.targets_BT != IGNORED).sum() / counted
+        losses = []
+        for part in parts(batch, self.micro_batches):
+            share = (part.targets_BT != IGNORED).sum().double() / counted
             with apply.precision(self.settings, self.device):
-                loss = self.objective(self.model, part) * share
+                loss = self.objective(self.model, part)
+            loss = loss * share.to(loss.dtype)
             loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        return total
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
     def _clip(self) -> Tensor:
         """The gradient's norm, before it is cut to the largest allowed."""
         limit = self.settings.clip or math.inf
         if math.isinf(limit):
-            return torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]).float()
-        return torch.nn.utils.clip_grad_norm_(self.parameters, limit).float()
+            return torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        return torch.nn.utils.clip_grad_norm_(self.parameters, limit)
 
     def _remember(self, values: Tensor, tokens: int, rate: float) -> None:
         if self.device.type != "cuda":
@@ -307,16 +289,3 @@ class _Run:
         plan = (self.schedule.steps, self.schedule.peak, self.schedule.warmup, self.schedule.decay, self.micro_batches)
         shapes = {name: list(parameter.shape) for name, parameter in trainable(self.model).items()}
         return json.dumps([settings, plan, shapes], sort_keys=True)
-
-
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    return type(batch)(*(None if x is None else x.to(device) for x in (batch.tokens_BT, batch.targets_BT, batch.documents_BT)))
-
-
-def _parts(batch: Batch, count: int) -> Iterator[Batch]:
-    """The batch in so many parts along its sequences."""
-    columns = (batch.tokens_BT, batch.targets_BT, batch.documents_BT)
-    split = [[None] * count if x is None else x.tensor_split(count) for x in columns]
-    for part in zip(*split):
-        if len(part[0]):
-            yield type(batch)(*part)

@@ -52,7 +52,8 @@ def cross_entropy(hidden_NC: Tensor, head: nn.Module, targets_N: Tensor, chunk: 
     A head other than a plain linear layer without bias is called as it is, on all tokens at once.
     """
     if chunk == 0 or type(head) is not nn.Linear or head.bias is not None:
-        logits_NV = head(hidden_NC).float()
+        logits_NV = head(hidden_NC)
+        logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
         total = F.cross_entropy(logits_NV, targets_N, ignore_index=IGNORED, reduction="sum")
         return total / (targets_N != IGNORED).sum().clamp(min=1)
     return _Chunked.apply(hidden_NC, head.weight, targets_N, chunk, _compiled() if compiled else softmax_and_gradient)
@@ -66,8 +67,9 @@ class _Chunked(torch.autograd.Function):
         device = hidden_NC.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NC.dtype
         inputs_NC, matrix_VC = hidden_NC.detach().to(dtype), weight_VC.detach().to(dtype)
-        share = 1 / (targets_N != IGNORED).sum().clamp(min=1)
-        total = torch.zeros((), device=hidden_NC.device, dtype=torch.float32)
+        wide = torch.promote_types(dtype, torch.float32)
+        share = (targets_N != IGNORED).sum().clamp(min=1).to(wide).reciprocal()
+        total = torch.zeros((), device=hidden_NC.device, dtype=wide)
         hidden_grad = torch.empty_like(inputs_NC) if ctx.needs_input_grad[0] else None
         weight_grad = torch.zeros_like(matrix_VC, dtype=weight_VC.dtype) if ctx.needs_input_grad[1] else None
         with torch.autocast(device, enabled=False):
@@ -98,7 +100,7 @@ def softmax_and_gradient(logits_NV: Tensor, targets_N: Tensor, share: Tensor) ->
     """Summed loss times `share`, and its gradient by the logits in their dtype; plain operations."""
     counted_N = targets_N != IGNORED
     places_N1 = targets_N.clamp(min=0)[:, None]
-    logs_NV = F.log_softmax(logits_NV, dim=-1, dtype=torch.float32)
+    logs_NV = F.log_softmax(logits_NV, dim=-1, dtype=share.dtype)
     total = -(logs_NV.gather(1, places_N1)[:, 0] * counted_N).sum() * share
     weight_N1 = (counted_N * share)[:, None]
     gradient_NV = logs_NV.exp_().mul_(weight_N1)
@@ -109,12 +111,12 @@ def softmax_and_gradient(logits_NV: Tensor, targets_N: Tensor, share: Tensor) ->
 def fusable_softmax_and_gradient(logits_NV: Tensor, targets_N: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """The same without a scatter, so that a compiler makes one pass over each row of it."""
     counted_N = targets_N != IGNORED
-    wide_NV = logits_NV.float()
+    wide_NV = logits_NV.to(share.dtype)
     logsum_N1 = torch.logsumexp(wide_NV, dim=-1, keepdim=True)
-    picked_N = logits_NV.gather(1, targets_N.clamp(min=0)[:, None])[:, 0].float()
+    picked_N = logits_NV.gather(1, targets_N.clamp(min=0)[:, None])[:, 0].to(share.dtype)
     total = ((logsum_N1[:, 0] - picked_N) * counted_N).sum() * share
     is_target_NV = torch.arange(logits_NV.shape[1], device=logits_NV.device) == targets_N[:, None]
-    gradient_NV = ((wide_NV - logsum_N1).exp() - is_target_NV.float()) * (counted_N * share)[:, None]
+    gradient_NV = ((wide_NV - logsum_N1).exp() - is_target_NV.to(share.dtype)) * (counted_N * share)[:, None]
     return total, gradient_NV.to(logits_NV.dtype)
 
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from shoestring.errors import SettingError
 from shoestring.train.settings import Training
 
 
@@ -29,6 +30,23 @@ class Schedule:
     def at(self, position: float) -> float:
         """Learning rate at a position in [0, steps)."""
         return self.peak * SCHEDULES[self.settings.schedule](self, position)
+
+
+def planned(settings: Training, steps: int, peak: float, warmup: int, decay: int) -> Schedule:
+    """A schedule whose parts fit together.
+
+    Raises:
+        SettingError: they don't.
+    """
+    if steps < 1:
+        raise SettingError(f"training: steps must be at least 1, got {steps}")
+    if not (peak > 0 and math.isfinite(peak)):
+        raise SettingError(f"training: learning_rate must be above 0, got {peak}")
+    if warmup < 0 or decay < 0 or warmup + decay > steps:
+        raise SettingError(
+            f"training: warmup ({warmup}) and decay ({decay}) must be at least 0 and together at most steps ({steps})"
+        )
+    return Schedule(settings, steps, peak, warmup, decay)
 
 
 def wsd(schedule: Schedule, position: float) -> float:
@@ -79,5 +97,5 @@ def bring_forward(schedule: Schedule, course: Course, step: int, left: int) -> C
     position = course.position(step)
     falls = schedule.steps - schedule.decay
     if schedule.settings.schedule == "wsd" and schedule.warmup <= position < falls:
-        position = float(max(schedule.steps - left, falls)) if left >= schedule.decay else float(falls)
+        position = max(position, float(min(schedule.steps - left, falls)))
     return Course(step + left, step, position, (schedule.steps - position) / max(1, left))

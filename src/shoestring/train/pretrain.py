@@ -1,0 +1,273 @@
+"""Pretraining: a model learns from scratch to foretell the next token.
+
+What is not set follows from the plan; without a plan the learning rate is Kaplan's 0.003239 - 0.0001395 ln N for N parameters
+(arXiv 2001.08361, equation D.1), and the text is read once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator
+
+from shoestring import artifact
+from shoestring.errors import DamagedArtifact, DeviceError, SettingError
+from shoestring.measure import Hardware
+from shoestring.model import ModelConfig, Transformer, cost
+from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work, configure
+from shoestring.train.loop import train
+from shoestring.train.settings import Compile, Positive, Precision, ScheduleName, Training, TrainingPlan
+
+Count = Annotated[int, Field(gt=0)]
+
+BATCH_TOKENS = 32_768
+"""Tokens of one optimizer step when neither a setting nor a plan says."""
+WARMUP, DECAY = 0.05, 0.2
+"""Shares of the steps, likewise."""
+
+
+class Pretrain(Technique):
+    """Train a new model on the tokens: AdamW, warm-up, stable and decaying learning rate, exact restart after a kill.
+
+    `model: auto` takes everything from the plan step before it; a mapping names the model's shape (see ModelConfig), its
+    vocabulary taken from the tokens when not given. What is set here wins over the plan.
+    """
+
+    name: ClassVar[str] = "pretrain"
+    room: ClassVar[str] = "train"
+    row: ClassVar[str] = "T2"
+    paper: ClassVar[str] = "1711.05101"
+    saves: ClassVar[tuple[str, ...]] = ()
+    reads: ClassVar[tuple[Part, ...]] = ("tokens",)
+    uses: ClassVar[tuple[Part, ...]] = ("plan",)
+    gives: ClassVar[Part] = "checkpoint"
+
+    model: Literal["auto"] | dict[str, Any] = "auto"
+    tokens: Count | None = None
+    """To read in all; once through the training tokens when neither this, nor steps, nor a plan says."""
+    steps: Count | None = None
+    batch_tokens: Count | None = None
+    """Tokens of one optimizer step."""
+    micro_batch: Count | None = None
+    """Sequences in memory at one time; made smaller when it does not divide the batch."""
+    learning_rate: Positive | None = None
+    warmup: Annotated[int, Field(ge=0)] | None = None
+    """Steps."""
+    decay: Annotated[int, Field(ge=0)] | None = None
+    """Steps."""
+    schedule: ScheduleName = "wsd"
+    optimizer: Literal["adamw"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    precision: Precision | None = None
+    """As planned; without a plan bf16 on a GPU, fp32 on a CPU."""
+    compile: Compile | None = None
+    """regional on a GPU, none on a CPU, when not given."""
+    loss_chunk: Annotated[int, Field(ge=0)] = Training.model_fields["loss_chunk"].default
+    packing: Literal["stream", "bestfit"] = "stream"
+    """How documents fill sequences: cut wherever one is full, or packed whole where they fit (arXiv 2404.10830)."""
+    deterministic: bool = False
+    log_every: Count = 10
+    checkpoint_every: Positive = 30.0
+    """Seconds between restart points."""
+    time_limit: Positive | None = None
+    """Seconds; what the budget leaves after the later steps, when not given."""
+
+    @field_validator("model")
+    @classmethod
+    def _shape(cls, model: str | dict[str, Any]) -> str | dict[str, Any]:
+        if isinstance(model, dict):
+            try:
+                configure(ModelConfig, {"vocabulary": 1, **model}, "model")
+            except SettingError as error:
+                raise ValueError(str(error)) from None
+        return model
+
+    def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
+        """Steps x the calibrated time of one; memory from the model's shape."""
+        from shoestring.train.cost import training_usage
+
+        known = sketch.plan if isinstance(sketch.plan, TrainingPlan) else None
+        plan = self.resolve(sketch.tokens, sketch.vocabulary, known, hardware.device)
+        usage = training_usage(plan.model, plan.steps, plan.micro_batch, plan.context, plan.precision, hardware)
+        if plan.batch != plan.micro_batch:
+            usage = _repeated(usage, plan.batch / plan.micro_batch)
+        after = sketch.with_(
+            model=plan.model,
+            trained_tokens=float(plan.tokens),
+            bits_per_weight=32.0,
+            sparsity=0.0,
+            disk_bytes=4.0 * cost.parameters(plan.model),
+        )
+        return Prediction(usage, after)
+
+    def apply(self, state: State, work: Work) -> State:
+        """Train, and write the checkpoint with its log."""
+        from shoestring.data import open_tokens
+        from shoestring.data.loader import Loader
+
+        tokens = open_tokens(state.need("tokens", "pretrain"))
+        tokenizer = tokens.tokenizer()
+        known = None if state.plan is None else read_plan(state.plan)
+        plan = self.resolve(len(tokens.train), tokenizer.vocabulary, known, work.device)
+        if work.device == "cuda" and not torch.cuda.is_available():
+            raise DeviceError("pretrain: no CUDA device is there; run on the CPU with device: cpu")
+        settings = self.training(plan, work.device)
+        model = Transformer(plan.model).initialise(work.seed).to(work.device)
+        loader = Loader(tokens.train, tokens.train_offsets, plan.batch, plan.context, work.seed, self.packing)
+        work.note(
+            f"pretraining {cost.parameters(plan.model):,} parameters on {work.device}: {plan.steps} steps of "
+            f"{plan.batch} x {plan.context} tokens, learning rate {plan.learning_rate:.3g}, {plan.precision}, "
+            f"compile {settings.compile}"
+        )
+        log = train(
+            model,
+            loader,
+            settings=settings,
+            steps=plan.steps,
+            learning_rate=plan.learning_rate,
+            warmup=plan.warmup,
+            decay=plan.decay,
+            micro_batches=plan.batch // plan.micro_batch,
+            scratch=work.scratch / "train",
+            meter=work.meter,
+            progress=work.progress,
+            note=work.note,
+            time_limit=self._limit(work, plan),
+        )
+        return state.with_("checkpoint", _write(model, tokenizer, plan, log, work.out))
+
+    def training(self, plan: TrainingPlan, device: str) -> Training:
+        """The loop's settings."""
+        return Training(
+            optimizer=self.optimizer,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            clip=self.clip,
+            precision=plan.precision,
+            compile=self.compile or ("regional" if device == "cuda" else "none"),
+            loss_chunk=self.loss_chunk,
+            deterministic=self.deterministic,
+            log_every=self.log_every,
+            checkpoint_every=self.checkpoint_every,
+        )
+
+    def resolve(self, tokens: float | None, vocabulary: int | None, plan: TrainingPlan | None, device: str) -> TrainingPlan:
+        """The plan in force: what is set here, then what `plan` says, then this file's rules.
+
+        Args:
+            tokens: there are for training. vocabulary: of their tokenizer.
+
+        Raises:
+            SettingError: a part is missing or does not fit.
+        """
+        config = self._config(vocabulary, plan)
+        context = plan.context if plan is not None and self.model == "auto" else config.context
+        batch = plan.batch if plan is not None else max(1, BATCH_TOKENS // context)
+        if self.batch_tokens is not None:
+            if self.batch_tokens < context:
+                raise SettingError(f"pretrain.batch_tokens: must hold one sequence of {context} tokens, got {self.batch_tokens}")
+            batch = self.batch_tokens // context
+        steps = self._steps(tokens, plan, batch * context)
+        micro = min(batch, self.micro_batch or (plan.micro_batch if plan is not None else batch))
+        while batch % micro:
+            micro -= 1
+        warmup, decay = self.warmup, self.decay
+        if plan is not None:
+            scale = steps / plan.steps
+            warmup = round(plan.warmup * scale) if warmup is None else warmup
+            decay = round(plan.decay * scale) if decay is None else decay
+        warmup = math.ceil(WARMUP * steps) if warmup is None else warmup
+        decay = round(DECAY * steps) if decay is None else decay
+        if warmup + decay > steps:
+            raise SettingError(
+                f"pretrain: warmup ({warmup}) and decay ({decay}) are more than its {steps} steps; lower them or raise tokens"
+            )
+        return TrainingPlan(
+            model=config,
+            steps=steps,
+            batch=batch,
+            micro_batch=micro,
+            context=context,
+            learning_rate=self.learning_rate or (plan.learning_rate if plan is not None else _rate(config)),
+            warmup=warmup,
+            decay=decay,
+            precision=self.precision or (plan.precision if plan is not None else "bf16" if device == "cuda" else "fp32"),
+            tokens=steps * batch * context,
+            seconds=plan.seconds if plan is not None else 0.0,
+            formulas=plan.formulas if plan is not None else (),
+        )
+
+    def _config(self, vocabulary: int | None, plan: TrainingPlan | None) -> ModelConfig:
+        if isinstance(self.model, str):
+            if plan is None:
+                raise SettingError("pretrain.model: auto needs a plan; put a plan step before it, or name the model's shape here")
+            config = plan.model
+        else:
+            if vocabulary is None and "vocabulary" not in self.model:
+                raise SettingError("pretrain.model.vocabulary: must be given, since no step before it says")
+            config = configure(ModelConfig, {"vocabulary": vocabulary, **self.model}, "pretrain.model")
+        if vocabulary is not None and config.vocabulary < vocabulary:
+            raise SettingError(
+                f"pretrain.model.vocabulary: {config.vocabulary} is less than the tokens' {vocabulary}; raise it or leave it out"
+            )
+        return config
+
+    def _steps(self, tokens: float | None, plan: TrainingPlan | None, step_tokens: int) -> int:
+        if self.steps is not None:
+            return self.steps
+        wanted = self.tokens or (plan.tokens if plan is not None else tokens)
+        if wanted is None:
+            raise SettingError("pretrain.tokens: must be given, since no step before it says how many there are")
+        return max(1, int(wanted) // step_tokens)
+
+    def _limit(self, work: Work, plan: TrainingPlan) -> float | None:
+        """Seconds for training: as set, else what the budget leaves after the later steps."""
+        left = work.sketch.remaining.time
+        if self.time_limit is not None or left is None:
+            return self.time_limit
+        later = 0.0
+        if work.sketch.rest is not None:
+            after = self.predict(work.sketch, work.hardware).sketch
+            later = work.sketch.rest(after).seconds.value or 0.0
+        return max(1.0, left - later)
+
+
+def read_plan(folder: Path) -> TrainingPlan:
+    """The plan that a plan step wrote.
+
+    Raises:
+        DamagedArtifact: it can't be read.
+    """
+    file = folder / "plan.json"
+    try:
+        return TrainingPlan.model_validate_json(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedArtifact(file, "not a training plan") from error
+
+
+def _rate(config: ModelConfig) -> float:
+    """Kaplan's learning rate for a model of this size, at least 1e-4."""
+    return max(1e-4, 0.003239 - 0.0001395 * math.log(cost.parameters(config)))
+
+
+def _repeated(usage: Any, times: float) -> Any:
+    """The usage of so many micro-batches a step: all but the peak memory grows."""
+    grown = {key: getattr(usage, key).scaled(times) for key in ("seconds", "flops", "energy", "carbon", "money", "communication")}
+    return usage.with_(**grown)
+
+
+def _write(model: Transformer, tokenizer: Any, plan: TrainingPlan, log: list[dict[str, Any]], out: Path) -> Path:
+    """The checkpoint artifact: weights, configuration, tokenizer, and the log beside them."""
+    from shoestring.model import write
+
+    about: dict[str, Any] = {"plan": plan.model_dump(mode="json", exclude={"formulas", "seconds"})}
+    with artifact.writing(out, "checkpoint", about) as folder:
+        facts = write(model.cpu(), tokenizer, folder)
+        (folder / "training.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log), "utf-8")
+        about["facts"] = {**facts, "trained_tokens": float(log[-1]["tokens"])}
+    return out
