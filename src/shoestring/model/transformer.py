@@ -116,8 +116,8 @@ class Transformer(nn.Module):
         return self
 
     def _turns_to(self, length: int) -> Tensor:
-        """The rotary table, made longer when a sequence needs it."""
+        """The rotary table, made longer when a sequence needs it, and again when the model was recast: it stays float32."""
         assert self.turns is not None
-        if length > self.turns.shape[0]:
-            self.turns = rope.table(self.config, length).to(self.turns.device)
+        if length > self.turns.shape[0] or self.turns.dtype != torch.float32:
+            self.turns = rope.table(self.config, max(length, self.turns.shape[0])).to(self.turns.device)
         return self.turns

@@ -1,0 +1,37 @@
+"""Our own form, for shapes that no Hugging Face family can express: `model_type: shoestring`, our configuration and our
+tensor names as they are. Other programs don't open it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shoestring.model.checkpoint.families.family import Family, Reading
+from shoestring.model.config import ModelConfig
+
+
+def read_config(reading: Reading) -> ModelConfig:
+    """The configuration that `write_config` wrote.
+
+    Raises:
+        FileError: the entry is missing or holds other settings than this version's.
+    """
+    return reading.fill(**reading.need("shoestring"))
+
+
+def write_config(config: ModelConfig) -> dict[str, Any]:
+    """Our configuration under one key, and a word to whoever opens the file."""
+    return {
+        "architectures": ["ShoestringForCausalLM"],
+        "model_type": "shoestring",
+        "note": "no Hugging Face family has this shape; only shoestring opens this checkpoint",
+        "shoestring": config.model_dump(mode="json"),
+    }
+
+
+def names(config: ModelConfig) -> dict[str, str]:
+    """Names are the same on both sides: an empty map stands for 'all as they are'."""
+    return {}
+
+
+FAMILY = Family(("ShoestringForCausalLM",), read_config, write_config, lambda config, packed: True, names)

@@ -1,0 +1,34 @@
+"""Qwen3 (dense): Llama's layout with RMSNorm on each query and key head, and a head size of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shoestring.model.checkpoint.families import llama
+from shoestring.model.checkpoint.families.family import Family, Reading
+from shoestring.model.config import ModelConfig
+
+
+def read_config(reading: Reading) -> ModelConfig:
+    """Our configuration of a Qwen3ForCausalLM.
+
+    Raises:
+        FileError: biases, a sliding window in use, another activation or rope scaling.
+    """
+    reading.only("use_sliding_window", False)
+    reading.only("attention_bias", False)
+    return llama.shape(reading, head_norm=True, head_size=128)
+
+
+def write_config(config: ModelConfig) -> dict[str, Any]:
+    """The family's part of `config.json`."""
+    own = {"attention_bias": False, "use_sliding_window": False}
+    return {**llama.write_config(config, "Qwen3ForCausalLM", "qwen3"), **own}
+
+
+def holds(config: ModelConfig, packed: bool) -> bool:
+    """Head norms and no biases."""
+    return llama.common(config) and config.head_norm and not config.attention_bias
+
+
+FAMILY = Family(("Qwen3ForCausalLM",), read_config, write_config, holds, llama.names)

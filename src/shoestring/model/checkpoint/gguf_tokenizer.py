@@ -1,0 +1,112 @@
+"""The tokenizer inside a GGUF file, as the `tokenizer.json` and `tokenizer_config.json` it was made from."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from shoestring.errors import FileError, nearest
+
+_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+_GPT2 = {**_BYTES, "use_regex": True}
+_DIGITS = {"type": "Digits", "individual_digits": True}
+
+
+def _split(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def _words(digits: str) -> str:
+    """The pattern that GPT-4, Llama 3 and Qwen2 share but for the length of a run of digits."""
+    return (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+        + digits
+        + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+
+
+PRE_TOKENIZERS: dict[str, list[dict[str, Any]]] = {
+    "gpt-2": [_GPT2],
+    "smollm": [_DIGITS, _GPT2],
+    "llama-bpe": [_split(_words(r"\p{N}{1,3}")), _BYTES],
+    "qwen2": [_split(_words(r"\p{N}")), _BYTES],
+}
+"""How text is cut before merging, by llama.cpp's name (tokenizer.ggml.pre)."""
+
+CONTROL, USER_DEFINED = 3, 4
+"""Values of tokenizer.ggml.token_type."""
+
+
+class Metadata(Protocol):
+    """What is read of a file."""
+
+    file: Any
+
+    def get(self, key: str, otherwise: Any = None) -> Any:
+        """An entry or `otherwise`."""
+
+    def need(self, key: str) -> Any:
+        """An entry; an error when it is missing."""
+
+
+def build(metadata: Metadata) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The contents of `tokenizer.json` and `tokenizer_config.json`.
+
+    Raises:
+        FileError: not byte-level BPE, or cut in a way that is not known.
+    """
+    kind, cut = metadata.need("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "gpt-2")
+    if kind != "gpt2":
+        raise FileError(f"{metadata.file}: tokenizer kind {kind!r} is not supported; allowed: gpt2 (byte-level BPE)")
+    if cut not in PRE_TOKENIZERS:
+        raise FileError(f"{metadata.file}: tokenizer.ggml.pre is {cut!r}; {nearest(cut, PRE_TOKENIZERS)}")
+    tokens = metadata.need("tokenizer.ggml.tokens")
+    kinds = metadata.get("tokenizer.ggml.token_type", [1] * len(tokens))
+    added = [
+        {
+            "id": number,
+            "content": token,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": kind == CONTROL,
+        }
+        for number, (token, kind) in enumerate(zip(tokens, kinds))
+        if kind in (CONTROL, USER_DEFINED)
+    ]
+    steps = PRE_TOKENIZERS[cut]
+    record = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps},
+        "post_processor": None,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": cut == "llama-bpe",
+            "vocab": {token: number for number, token in enumerate(tokens)},
+            "merges": [merge.split(" ", 1) for merge in metadata.need("tokenizer.ggml.merges")],
+        },
+    }
+    return record, _config(metadata, tokens)
+
+
+def _config(metadata: Metadata, tokens: list[str]) -> dict[str, Any]:
+    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    named = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
+    for entry, key in named.items():
+        number = metadata.get(f"tokenizer.ggml.{key}_token_id")
+        if number is not None and number < len(tokens):
+            config[entry] = tokens[number]
+    if metadata.get("tokenizer.chat_template"):
+        config["chat_template"] = metadata.get("tokenizer.chat_template")
+    return config

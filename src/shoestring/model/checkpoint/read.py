@@ -1,0 +1,155 @@
+"""Checkpoints in: a folder in the Hugging Face layout (ours are), a GGUF file, or the name of something fetched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from shoestring.artifact import MANIFEST, manifest
+from shoestring.errors import FileError, file_error
+from shoestring.model.checkpoint import compressed
+from shoestring.model.checkpoint import tensors as storage
+from shoestring.model.checkpoint.build import build
+from shoestring.model.checkpoint.families import Family, Reading, reading_family
+from shoestring.model.config import ModelConfig
+from shoestring.model.fetch import locate
+from shoestring.model.linear import PackedLinear
+from shoestring.model.transformer import Transformer
+
+if TYPE_CHECKING:
+    from shoestring.tokenizer import Tokenizer
+
+
+def load(source: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[Transformer, Tokenizer]:
+    """A model and its tokenizer, in evaluation mode.
+
+    Args:
+        source: a checkpoint folder (ours or a Hugging Face one of a known family), a `.gguf` file, or a name that was
+            fetched ("smollm2-135m", "owner/name"). Nothing is downloaded.
+        dtype: of the weights in memory; packed layers keep their own.
+
+    Raises:
+        SettingError: a name that was not fetched.
+        FileError: an unknown architecture, tensors that are missing or left over, an unsupported setting: each named.
+        DamagedArtifact: a file that is not whole.
+    """
+    model, tokenizer = load_model(source, dtype, device), load_tokenizer(source)
+    if tokenizer.vocabulary > model.config.vocabulary:
+        raise FileError(
+            f"{source}: the tokenizer has {tokenizer.vocabulary} entries, the embedding {model.config.vocabulary} rows; "
+            "they don't belong together"
+        )
+    return model, tokenizer
+
+
+def load_model(source: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Transformer:
+    """The model alone; see `load`."""
+    path = locate(source)
+    if path.is_file():
+        from shoestring.model.checkpoint import gguf_file
+
+        config, found = gguf_file.read_config(path), gguf_file.read_tensors(path)
+        return build(config, found, {}, path, dtype, device).eval()
+    if (path / MANIFEST).is_file():
+        manifest(path)  # a file of another size than was written is named here
+    record, file = _config_file(path)
+    family, config = reading_family(record, file), read_config(path)
+    theirs = {n: t for n, t in storage.read(path).items() if not n.endswith(family.unused)}
+    schemes = compressed.read_schemes(record, file)
+    ours = _our_names(family.read_tensors(theirs, config, path), family, config)
+    tensors, packed = _split_packed(ours, family.names(config), schemes, path)
+    return build(config, tensors, packed, path, dtype, device).eval()
+
+
+def load_tokenizer(source: str | Path) -> Tokenizer:
+    """The tokenizer of a checkpoint folder, a GGUF file or a fetched name.
+
+    Raises:
+        FileError: there is none, or it can't be read.
+    """
+    path = locate(source)
+    if path.is_file():
+        from shoestring.model.checkpoint import gguf_file
+
+        return gguf_file.read_tokenizer(path)
+    from shoestring.tokenizer import Tokenizer
+
+    return Tokenizer.open(path)
+
+
+def read_config(source: str | Path) -> ModelConfig:
+    """The configuration of a checkpoint, without reading weights.
+
+    Raises:
+        SettingError, FileError: as `load` does.
+    """
+    path = locate(source)
+    if path.is_file():
+        from shoestring.model.checkpoint import gguf_file
+
+        return gguf_file.read_config(path)
+    record, file = _config_file(path)
+    return reading_family(record, file).read_config(Reading(record, file))
+
+
+def stored_dtype(source: str | Path) -> torch.dtype:
+    """The dtype of a checkpoint's embedding. Blocks of a GGUF file count as float32: no shorter float holds them all.
+
+    Raises:
+        SettingError, FileError: as `load` does.
+    """
+    path = locate(source)
+    if path.is_file():
+        return torch.float32
+    family = reading_family(*_config_file(path))
+    name = family.names(read_config(path)).get("embedding", "embedding") + ".weight"
+    tensors = storage.read(path)
+    return tensors[name].dtype if name in tensors else torch.float32
+
+
+def _config_file(folder: Path) -> tuple[dict[str, Any], Path]:
+    file = folder / "config.json"
+    try:
+        record = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise FileError(f"{folder}: no config.json; name a checkpoint folder, a .gguf file or a fetched model") from error
+    except OSError as error:
+        raise file_error(file, error) from error
+    except ValueError as error:
+        raise FileError(f"{file}: not JSON ({error}); fetch the checkpoint again") from error
+    if not isinstance(record, dict):
+        raise FileError(f"{file}: not a model configuration; fetch the checkpoint again")
+    return record, file
+
+
+def _our_names(tensors: dict[str, Tensor], family: Family, config: ModelConfig) -> dict[str, Tensor]:
+    """Rename; a tensor of no module of ours keeps its name and is told as left over."""
+    ours = {theirs: ours for ours, theirs in family.names(config).items()}
+    found = {}
+    for name, tensor in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        found[f"{ours.get(module, module)}.{leaf}"] = tensor
+    return found
+
+
+def _split_packed(
+    tensors: dict[str, Tensor], theirs: dict[str, str], schemes: tuple[compressed.Scheme, ...], source: Path
+) -> tuple[dict[str, Tensor], dict[str, PackedLinear]]:
+    """Tensors of plain layers, and packed layers by module name."""
+    leaves: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        leaves.setdefault(module, {})[leaf] = tensor
+    packed: dict[str, PackedLinear] = {}
+    plain: dict[str, Tensor] = {}
+    for module, own in leaves.items():
+        if "weight_packed" in own:
+            own = {leaf: tensor.clone() for leaf, tensor in own.items()}
+            packed[module] = compressed.packed_linear(theirs.get(module, module), own, schemes, source)
+        else:
+            plain |= {f"{module}.{leaf}": tensor for leaf, tensor in own.items()}
+    return plain, packed

@@ -1,0 +1,114 @@
+"""Checkpoints out: the Hugging Face layout of the family that fits, packed layers in compressed-tensors' form."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from shoestring.artifact import write_whole, writing
+from shoestring.model.checkpoint import compressed
+from shoestring.model.checkpoint import tensors as storage
+from shoestring.model.checkpoint.families import writing_family
+from shoestring.model.linear import PackedLinear, linears
+from shoestring.model.transformer import Transformer
+
+if TYPE_CHECKING:
+    from shoestring.tokenizer import Tokenizer
+
+
+def save(
+    model: Transformer,
+    tokenizer: Tokenizer | None,
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+    about: dict[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint artifact, whole or not at all; one that stands there already is replaced.
+
+    Args:
+        dtype: of the weights on disk; as they are in memory when None. Packed layers keep their own.
+        about: goes into the manifest, with `facts` added.
+
+    Raises:
+        FileError: when the disk is full or the place can't be written.
+    """
+    about = {} if about is None else about
+    with writing(Path(folder), "checkpoint", about) as draft:
+        about["facts"] = {**about.get("facts", {}), **write(model, tokenizer, draft, dtype)}
+
+
+def write(model: Transformer, tokenizer: Tokenizer | None, folder: Path, dtype: torch.dtype | None = None) -> dict[str, Any]:
+    """Fill a folder with a checkpoint: config.json, model.safetensors, the tokenizer, generation_config.json.
+
+    Returns:
+        Facts: disk_bytes (of all files now in the folder), sparsity and bits_per_weight of the blocks' matrices.
+
+    Raises:
+        FileError: when the disk is full or the place can't be written.
+    """
+    folder = Path(folder)
+    packed = {name: module for name, module in model.named_modules() if isinstance(module, PackedLinear)}
+    family = writing_family(model.config, bool(packed))
+    theirs = family.names(model.config)
+    tensors = {}
+    for name, tensor in _stored(model, dtype).items():
+        module, _, leaf = name.rpartition(".")
+        tensors[f"{theirs.get(module, module)}.{leaf}"] = tensor
+    storage.write(family.write_tensors(tensors, model.config), folder / storage.WEIGHTS)
+
+    kind = str(dtype or model.embedding.weight.dtype).removeprefix("torch.")
+    # transformers 4 reads torch_dtype, 5 reads dtype.
+    config = {**family.write_config(model.config), "torch_dtype": kind, "dtype": kind, "use_cache": True}
+    if packed:
+        plain = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not isinstance(m, PackedLinear)]
+        named = {theirs.get(name, name): layer for name, layer in packed.items()}
+        config["quantization_config"] = compressed.write_config(named, [theirs.get(name, name) for name in plain])
+    ids = {"bos_token_id": None, "eos_token_id": None if tokenizer is None else tokenizer.end}
+    _write_json(folder / "config.json", {**config, **ids})
+    _write_json(folder / "generation_config.json", ids)
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    return {"disk_bytes": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()), **facts(model, dtype)}
+
+
+def facts(model: Transformer, dtype: torch.dtype | None = None) -> dict[str, float]:
+    """What is counted of a model's block matrices.
+
+    Args:
+        dtype: the dtype they are stored in, as they are in memory when None.
+
+    Returns:
+        sparsity, the share of weights that are zero; bits_per_weight as stored, scales and zeros counted in.
+    """
+    weights = zeros = bits = 0.0
+    for block in model.blocks:
+        for layer in linears(block).values():
+            if isinstance(layer, PackedLinear):
+                matrix, stored = layer.dequantize(), layer.bits_per_weight
+            else:
+                assert isinstance(layer, nn.Linear)
+                matrix, stored = layer.weight.detach(), 8.0 * (dtype or layer.weight.dtype).itemsize
+            weights += matrix.numel()
+            zeros += matrix.numel() - int(matrix.count_nonzero())
+            bits += matrix.numel() * stored
+    return {"sparsity": zeros / weights, "bits_per_weight": bits / weights}
+
+
+def _stored(model: Transformer, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """The tensors to write, by our names: a tied head once, packed layers as they are, the rest in `dtype`."""
+    packed = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, PackedLinear))
+    found = {}
+    for name, tensor in model.state_dict().items():
+        if name == "head.weight" and model.config.tied:
+            continue
+        keep = dtype is None or name.startswith(packed)
+        found[name] = tensor.detach() if keep else tensor.detach().to(dtype)
+    return found
+
+
+def _write_json(file: Path, record: dict[str, Any]) -> None:
+    write_whole(file, json.dumps(record, indent=2, sort_keys=True) + "\n")
