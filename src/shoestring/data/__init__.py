@@ -1,0 +1,33 @@
+"""What a language model learns from: readers, filters, deduplication, tokens, batches."""
+
+from shoestring.data.corpus import Corpus
+from shoestring.data.exact import Exact
+from shoestring.data.minhash import MinHash
+from shoestring.data.quality import Quality
+from shoestring.data.readers import read, read_texts
+from shoestring.data.run import run_on_files
+from shoestring.data.tokenize import Tokenize
+from shoestring.data.tokens import Tokens, open_tokens
+from shoestring.technique import Choice, Technique
+
+TECHNIQUES: tuple[type[Technique], ...] = (Corpus, Quality, Exact, MinHash, Tokenize)
+_PACKING = "Loader.packing"
+CHOICES: tuple[Choice, ...] = (
+    Choice("data", _PACKING, "stream", "windows over the joined documents, wherever they end", "D8"),
+    Choice("data", _PACKING, "bestfit", "whole documents by best fit; only long ones are cut", "D8", "2404.10830", ("data",)),
+)
+
+__all__ = [
+    "CHOICES",
+    "TECHNIQUES",
+    "Corpus",
+    "Exact",
+    "MinHash",
+    "Quality",
+    "Tokenize",
+    "Tokens",
+    "open_tokens",
+    "read",
+    "read_texts",
+    "run_on_files",
+]

@@ -1,0 +1,82 @@
+"""What data steps will cost: seconds from megabytes per second, and what is assumed of a corpus before it is read.
+
+Rates are wall-clock on two ordinary cores with text of some kilobytes a document (benchmarks/minhash.py and the measurements in
+docs/data.md); a calibrated machine's own figure `data.<step>.mb_per_s` takes precedence. Shares that stay are those of
+the embedded corpus; they are corrected as soon as a step has run.
+"""
+
+from __future__ import annotations
+
+import math
+
+from shoestring.measure import Hardware, Usage, predicted_usage
+from shoestring.technique import Prediction, Sketch
+
+RATES = {"corpus": 8.0, "quality": 25.0, "exact": 60.0, "minhash": 25.0, "train_tokenizer": 5.0, "encode": 5.0}
+"""MB of text per second of wall time."""
+START = {"corpus": 1.0, "quality": 1.0, "exact": 0.5, "minhash": 0.7, "tokenize": 0.5}
+"""Seconds that a step takes whatever the size: imports, files, threads."""
+KEPT = {"quality": (0.95, 0.77), "exact": (1.0, 0.998), "minhash": (0.97, 0.98)}
+"""Shares of bytes and of documents that stay. Assumed."""
+STDLIB = {"code": (11.32e6, 725.0), "prose": (2.27e6, 723.0)}
+"""Bytes and documents of the embedded corpus with Python 3.11."""
+DOCUMENT = 4096.0
+"""Bytes of a document of unknown text. Assumed."""
+HELD = 3.0
+"""Bytes of memory at the worst moment for each byte of text."""
+BASE = 400e6
+"""Bytes of memory that Python, Arrow and Daft take."""
+
+
+def stdlib_text(sources: tuple[str, ...] | None) -> tuple[float, float]:
+    """Bytes and documents of the embedded corpus."""
+    wanted = [figures for name, figures in STDLIB.items() if sources is None or name in sources]
+    return sum(w[0] for w in wanted), sum(w[1] for w in wanted)
+
+
+def files_text(size: float) -> tuple[float, float]:
+    """Bytes and documents to expect of files of a size."""
+    return size, max(1.0, size / DOCUMENT)
+
+
+def step_usage(step: str, size: float, hardware: Hardware, held: float | None = None) -> Usage:
+    """What a pass over `size` bytes of text takes."""
+    rate = hardware.figure(f"data.{step}.mb_per_s", RATES[step])
+    memory = BASE + HELD * min(size, 2e9) if held is None else held
+    return predicted_usage(
+        seconds=START[step] + size / 1e6 / rate,
+        hardware=hardware,
+        flops=0.0,
+        peak_memory=memory,
+        method=f"{rate:g} MB of text per second",
+    )
+
+
+def filtering(step: str, sketch: Sketch, hardware: Hardware) -> Prediction:
+    """A step that drops documents: a pass over the text, and what stays of it."""
+    size, count = sketch.text_bytes or 0.0, sketch.documents or 0.0
+    share_bytes, share_documents = KEPT[step]
+    return Prediction(
+        step_usage(step, size, hardware), sketch.with_(text_bytes=size * share_bytes, documents=count * share_documents)
+    )
+
+
+def bytes_per_token(vocabulary: int) -> float:
+    """Bytes of mixed code and prose that one token stands for, by size of vocabulary.
+
+    A line in the logarithm of the vocabulary, fitted to BPE trained on the embedded corpus: 2.86 at 1,024, 3.64 at 4,096.
+    """
+    return max(1.0, 2.86 + 0.39 * math.log2(vocabulary / 1024))
+
+
+def tokenizing(size: float, training: float, hardware: Hardware) -> Usage:
+    """Training a tokenizer on `training` bytes (0 for a given one) and encoding `size` bytes."""
+    learn = hardware.figure("data.train_tokenizer.mb_per_s", RATES["train_tokenizer"])
+    encode = hardware.figure("data.encode.mb_per_s", RATES["encode"])
+    return predicted_usage(
+        seconds=START["tokenize"] + training / 1e6 / learn + size / 1e6 / encode,
+        hardware=hardware,
+        flops=0.0,
+        peak_memory=BASE + min(size, 1e9),
+        method=f"training a tokenizer at {learn:g} MB/s, encoding at {encode:g} MB/s",
+    )

@@ -1,0 +1,197 @@
+"""Batches from memory-mapped tokens. What a step's batch holds depends on (seed, epoch, step) only.
+
+Windows are visited in a fresh random order each epoch; step s takes the sequences s*B to (s+1)*B-1 of this endless order.
+So a run resumes exactly from its step number, and R ranks together see the batch that one rank would: rank r takes rows r*B/R to
+(r+1)*B/R-1.
+
+B sequences of one optimizer step over all ranks, T tokens of context.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from shoestring.data import packing as packs
+from shoestring.errors import SettingError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+IGNORE = -100
+"""A target that does not count."""
+AHEAD = 4
+"""Batches read before they are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step's tokens.
+
+    Attributes:
+        tokens_BT: inputs, int64.
+        targets_BT: the token that follows each input, int64; -100 is not counted.
+        documents_BT: number of each position's document within its row, -1 for padding; None when windows cut across documents.
+    """
+
+    tokens_BT: Tensor
+    targets_BT: Tensor
+    documents_BT: Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same on another device."""
+        return Batch(*(None if t is None else t.to(device, non_blocking=non_blocking) for t in self._parts()))  # type: ignore[arg-type]
+
+    def pinned(self) -> Batch:
+        """The same in page-locked memory, from which copies to a GPU run beside its work."""
+        return Batch(*(None if t is None else t.pin_memory() for t in self._parts()))  # type: ignore[arg-type]
+
+    def _parts(self) -> tuple[Tensor | None, ...]:
+        return self.tokens_BT, self.targets_BT, self.documents_BT
+
+
+class Batches(Protocol):
+    """Anything that has a batch for every step."""
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+
+
+class Loader:
+    """Batches of windows of `context` predictions.
+
+    Args:
+        tokens: the stream, usually memory-mapped, (N,).
+        offsets: where its documents start, with N as the last entry; only best-fit packing looks at it.
+        batch: sequences of one step, over all ranks.
+        packing: "stream" cuts the stream in windows wherever documents end; "bestfit" puts whole documents together and
+            cuts only those longer than the context (arXiv 2404.10830); what stays empty is padding that does not count.
+
+    Raises:
+        SettingError: fewer tokens than one window, or a batch that the ranks can't share.
+    """
+
+    def __init__(
+        self,
+        tokens: np.ndarray,
+        offsets: np.ndarray,
+        batch: int,
+        context: int,
+        seed: int = 0,
+        packing: Literal["stream", "bestfit"] = "stream",
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        if batch < 1 or context < 1:
+            raise SettingError(f"batch and context: must be at least 1, got {batch} and {context}")
+        if batch % ranks or not 0 <= rank < ranks:
+            raise SettingError(f"batch: {batch} sequences can't be shared by {ranks} ranks; give a multiple of {ranks}")
+        if packing not in ("stream", "bestfit"):
+            raise SettingError(f"packing: {packing!r} is not known; allowed: stream, bestfit")
+        self.tokens, self.offsets = tokens, offsets
+        self.batch_size, self.context, self.seed = batch, context, seed
+        self.rank, self.ranks = rank, ranks
+        self.packed = packs.best_fit(offsets, context) if packing == "bestfit" else None
+        self.windows = packs.stream(len(tokens), context) if self.packed is None else len(self.packed)
+        if self.windows == 0:
+            raise SettingError(f"context: {len(tokens)} tokens do not fill a window of {context}; use more text or a shorter one")
+        self._order: tuple[int, np.ndarray] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that see every window once (the last may begin the next epoch)."""
+        return -(-self.windows // self.batch_size)
+
+    def chosen(self, step: int) -> np.ndarray:
+        """The windows of a step, over all ranks, (B,)."""
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, within = np.divmod(places, self.windows)
+        return np.concatenate([self._epoch(int(e))[within[epochs == e]] for e in np.unique(epochs)])
+
+    def batch(self, step: int) -> Batch:
+        """This rank's rows of a step's batch, (B / ranks, T)."""
+        import torch
+
+        share = self.batch_size // self.ranks
+        windows = self.chosen(step)[self.rank * share : (self.rank + 1) * share]
+        arrays = self._stream(windows) if self.packed is None else self._bestfit(windows, self.packed)
+        return Batch(*(torch.from_numpy(a) for a in arrays))
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        """The order of windows in an epoch; kept, as the next step asks for it again."""
+        known = self._order
+        if known is None or known[0] != epoch:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.windows)
+            known = self._order = (epoch, order)
+        return known[1]
+
+    def _stream(self, windows: np.ndarray) -> tuple[np.ndarray, ...]:
+        tokens_BT = np.empty((len(windows), self.context), dtype=np.int64)
+        targets_BT = np.empty_like(tokens_BT)
+        for row, start in enumerate((windows * self.context).tolist()):
+            piece = self.tokens[start : start + self.context + 1]
+            tokens_BT[row], targets_BT[row] = piece[:-1], piece[1:]
+        return tokens_BT, targets_BT
+
+    def _bestfit(self, windows: np.ndarray, packed: packs.Windows) -> tuple[np.ndarray, ...]:
+        end = int(self.tokens[self.offsets[1] - 1])
+        tokens_BT = np.full((len(windows), self.context), end, dtype=np.int64)
+        targets_BT = np.full_like(tokens_BT, IGNORE)
+        documents_BT = np.full_like(tokens_BT, -1)
+        for row, window in enumerate(windows.tolist()):
+            place = 0
+            for number, span in enumerate(range(packed.first[window], packed.first[window + 1])):
+                start, length = int(packed.starts[span]), int(packed.lengths[span])
+                targets_BT[row, place : place + length] = self.tokens[start : start + length]
+                tokens_BT[row, place] = self.tokens[start - 1] if start else end
+                tokens_BT[row, place + 1 : place + length] = self.tokens[start : start + length - 1]
+                documents_BT[row, place : place + length] = number
+                place += length
+        return tokens_BT, targets_BT, documents_BT
+
+
+def ahead(loader: Batches, start: int, stop: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
+    """The batches of steps `start` to `stop`-1 on a device, read by a thread while the caller works.
+
+    For a CUDA device the thread copies into page-locked memory, and the copy to the device does not block. What goes wrong in
+    the thread is raised here; leaving the loop early ends the thread.
+    """
+    waiting: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=AHEAD)
+    leave = threading.Event()
+    cuda = str(device).startswith("cuda")
+
+    def put(item: Batch | BaseException) -> None:
+        while not leave.is_set():
+            try:
+                waiting.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for step in range(start, stop):
+                if leave.is_set():
+                    return
+                batch = loader.batch(step)
+                put(batch.pinned() if cuda else batch)
+        except BaseException as error:  # handed to the consumer, who raises it
+            put(error)
+
+    thread = threading.Thread(target=work, name="loader", daemon=True)
+    thread.start()
+    try:
+        for _ in range(start, stop):
+            item = waiting.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item.to(device, non_blocking=True) if cuda else item
+    finally:
+        leave.set()
+        thread.join()

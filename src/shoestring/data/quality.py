@@ -1,0 +1,71 @@
+"""Quality rules: documents that fail a rule go; each drop is counted under the first rule it failed.
+
+The rules were written for prose and destroy source code (few stop words, many symbols), so sources that hold code are exempt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from shoestring.data import cost, documents, gopher
+from shoestring.data.documents import Drop
+from shoestring.errors import SettingError
+from shoestring.measure import Hardware
+from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work
+
+CODE = "code"
+"""The source that rules for prose leave alone unless they are told otherwise."""
+
+
+def failures(table: Any, sources: list[str]) -> dict[int, str]:
+    """In a Daft table with `order`, `text`, `source`: the first Gopher rule that each document of `sources` fails."""
+    from shoestring.data import engine
+
+    failed = engine.column(gopher.first_failed, ["text"], pa.int64())
+    judged = engine.ordered(engine.among(table, "source", sources).select("order", failed.alias("rule")))
+    orders, rules = judged["order"].to_numpy(), judged["rule"].to_numpy()
+    return {int(orders[i]): gopher.RULES[rules[i]] for i in np.flatnonzero(rules >= 0)}
+
+
+class Quality(Technique):
+    """Drops documents that fail Gopher's quality or repetition rules; code is exempt unless named."""
+
+    name: ClassVar[str] = "quality"
+    room: ClassVar[str] = "data"
+    row: ClassVar[str] = "D2"
+    paper: ClassVar[str] = "2112.11446"
+    saves: ClassVar[tuple[str, ...]] = ("computation", "data", "storage")
+    reads: ClassVar[tuple[Part, ...]] = ("corpus",)
+    gives: ClassVar[Part] = "corpus"
+
+    rules: Literal["gopher"] = "gopher"
+    """The set of rules."""
+    sources: tuple[str, ...] | None = None
+    """Sources that the rules apply to; null is all but "code"."""
+
+    def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
+        """Time from bytes; the share that stays is assumed."""
+        return cost.filtering("quality", sketch, hardware)
+
+    def apply(self, state: State, work: Work) -> State:
+        """Judge each document, keep what passes.
+
+        Raises:
+            SettingError: `sources` names one that the corpus lacks.
+        """
+        from shoestring.data import engine
+
+        there = documents.about(state.need("corpus", self.name))["sources"]
+        judged = [name for name in there if name != CODE] if self.sources is None else list(self.sources)
+        missing = sorted(set(judged) - set(there))
+        if missing:
+            raise SettingError(f"{self.name}.sources: the corpus has no source {', '.join(missing)}; it has: {', '.join(there)}")
+
+        def find(source: Path) -> dict[int, Drop]:
+            return {order: Drop(rule) for order, rule in failures(engine.read(source), judged).items()} if judged else {}
+
+        return documents.keep(state, work, self.name, find, {"judged": judged})

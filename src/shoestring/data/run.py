@@ -1,0 +1,64 @@
+"""One technique on files: from raw text or a corpus artifact to a new artifact, without a recipe."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from shoestring import artifact
+from shoestring.artifact import MANIFEST
+from shoestring.data.corpus import Corpus
+from shoestring.errors import FileError, SettingError, file_error
+from shoestring.measure import Hardware, Meter
+from shoestring.technique import State, Technique, Work
+
+
+def run_on_files(technique: Technique, source: Path, out: Path, hardware: Hardware, **work: Any) -> dict[str, Any]:
+    """Apply a technique of this room to `source` and make the artifact `out`.
+
+    Args:
+        source: a corpus artifact, or text, JSON lines, Parquet or a folder of them, which is read as a corpus first.
+        out: the new artifact; an artifact that stands there is replaced, anything else is left alone.
+        work: further fields of `Work`, such as `note`, `progress` or `seed`.
+
+    Returns:
+        {"kind", "path", "bytes", "about"} of the new artifact.
+
+    Raises:
+        FileError: `source` can't be read, or `out` holds something that is no artifact.
+        SettingError: the technique reads something other than a corpus.
+    """
+    source, out = Path(source), Path(out)
+    if set(technique.reads) - {"corpus"} or technique.room != "data":
+        raise SettingError(f"{technique.name}: works on {', '.join(technique.reads) or technique.gives}, not on text files")
+    if out.exists() and not (out / MANIFEST).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise FileError(f"{out}: exists already and is no artifact; choose another name or remove it")
+    if source.resolve() == out.resolve():
+        raise FileError(f"{out}: is the input as well; choose another name for the output")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.scratch-", dir=out.parent))
+    except OSError as error:
+        raise file_error(out, error) from error
+    try:
+        with Meter(hardware) as meter:
+            base = Work(out=out, scratch=scratch, hardware=hardware, device="cpu", meter=meter, **work)
+            _apply(technique, source, base)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    found = artifact.manifest(out)
+    return {"kind": found.kind, "path": str(out), "bytes": found.bytes, "about": found.about}
+
+
+def _apply(technique: Technique, source: Path, work: Work) -> None:
+    if isinstance(technique, Corpus):
+        technique.model_copy(update={"source": str(source)}).apply(State(), work)
+        return
+    if (source / MANIFEST).is_file():
+        state = State(corpus=source)
+    else:
+        state = Corpus(source=str(source)).apply(State(), replace(work, out=work.scratch / "corpus"))
+    technique.apply(state, work)

@@ -1,0 +1,92 @@
+"""The corpus step: the embedded default and files of one's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from shoestring import artifact, data
+from shoestring.data import corpus, documents, stdlib
+from shoestring.errors import FileError
+from shoestring.measure import find
+from shoestring.technique import Sketch, State, Work
+
+Maker = Callable[[str], Work]
+
+
+def test_docstrings_in_order_and_clean() -> None:
+    lines = ['"""Module."""', "if True:", "    class A:", '        """Class', "", '            more."""', "        def f(self):"]
+    source = "\n".join([*lines, '            "f"', 'x = "no"'])
+    assert stdlib.docstrings(source) == "Module.\n\nClass\n\nmore.\n\nf\n"
+    assert stdlib.docstrings("x = 1") == ""
+
+
+def test_embedded_corpus_has_no_tests_and_both_sources(embedded: Path) -> None:
+    table = pq.read_table(embedded / documents.FILE)
+    ids = table["id"].to_pylist()
+    assert len(set(ids)) == len(ids)
+    assert table["order"].to_pylist() == list(range(len(ids)))
+    assert "argparse.py" in ids
+    assert "argparse.py::docstrings" in ids
+    assert any(i.startswith("pydoc_data/topics.py::") for i in ids)
+    assert not [i for i in ids if {"test", "tests", "idle_test", "site-packages"} & set(i.split("/"))]
+    about = artifact.manifest(embedded).about
+    assert set(about["sources"]) == {"code", "prose"}
+    assert about["origin"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert len(about["origin"]["sha256"]) == 64
+    assert about["bytes"] == sum(len(t.encode()) for t in table["text"].to_pylist())
+    predicted = data.Corpus().predict(Sketch(), find("cpu")).sketch
+    assert predicted.text_bytes == pytest.approx(about["bytes"], rel=0.3)
+
+
+def test_embedded_names_do_not_depend_on_locale_or_compiled_files() -> None:
+    code = (
+        "import hashlib, pathlib, sysconfig\nfrom shoestring.data import stdlib\nroot = pathlib.Path(sysconfig.get_paths()['stdlib'])\n"
+        "text = ''.join(stdlib._source(root / name) for name in stdlib.files(root)[:80])\n"
+        "print(hashlib.sha256(text.encode()).hexdigest())"
+    )
+    runs = set()
+    for locale in ("C", "C.UTF-8"):
+        environment = {"LC_ALL": locale, "PYTHONUTF8": "0"}
+        runs.add(subprocess.run([sys.executable, "-B", "-c", code], env=environment, capture_output=True, check=True).stdout)
+    assert len(runs) == 1
+
+
+def test_limit_is_an_even_sample_in_order(tmp_path: Path, work: Maker) -> None:
+    for name in "abcdefgh":
+        (tmp_path / f"{name}.txt").write_text(f"text {name}")
+    (tmp_path / "empty.txt").write_text(" \n")
+    task = work("few")
+    data.Corpus(source=str(tmp_path), limit=3).apply(State(), task)
+    kept = pq.read_table(task.out / documents.FILE)["id"].to_pylist()
+    names = [f"{n}.txt" for n in "abcdefgh"]
+    assert kept == [n for n in names if n in sorted(names, key=corpus.key)[:3]]
+    assert artifact.manifest(task.out).about["drops"] == {"beyond the limit": 5, "empty": 1}
+
+
+def test_same_names_in_two_folders_become_unique(tmp_path: Path, work: Maker) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text(folder)
+    task = work("both")
+    data.Corpus(source=(str(tmp_path / "one"), str(tmp_path / "two"))).apply(State(), task)
+    assert pq.read_table(task.out / documents.FILE)["id"].to_pylist() == ["a.txt", "a.txt~2"]
+
+
+def test_unknown_source_is_told_and_nothing_is_left(tmp_path: Path, work: Maker) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    task = work("none")
+    with pytest.raises(FileError, match="no document of source prose; it has: a"):
+        data.Corpus(source=str(tmp_path / "a.txt"), sources=("prose",)).apply(State(), task)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_importing_the_room_loads_neither_torch_nor_daft() -> None:
+    code = "import shoestring.data, sys; print([m for m in ('torch', 'daft', 'rustbpe', 'tokenizers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
