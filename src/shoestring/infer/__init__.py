@@ -2,6 +2,7 @@
 
 from shoestring.infer.answers import generate
 from shoestring.infer.choices import CHOICES
+from shoestring.infer.decoder import TooLong
 from shoestring.infer.engine import Answer, Busy, Closed, Engine
 from shoestring.infer.sample import Sample
 from shoestring.infer.sampling import GREEDY, Sampling
@@ -18,6 +19,7 @@ __all__ = [
     "Engine",
     "Sample",
     "Sampling",
+    "TooLong",
     "generate",
     "stop_tokens",
 ]

@@ -29,6 +29,10 @@ PREFILL_TOKENS = 8192
 """Prompt tokens, padding included, that are read in one pass at the most: it bounds the memory of a prefill."""
 
 
+class TooLong(SettingError):
+    """A prompt that doesn't fit the context together with its answer."""
+
+
 @dataclass(slots=True, eq=False)
 class Row:
     """One answer in the making."""
@@ -69,7 +73,8 @@ def check_prompt(prompt: Sequence[int], sampling: Sampling, config: ModelConfig,
     """Refuse what the model can't answer.
 
     Raises:
-        SettingError: an empty prompt, a token outside the vocabulary, or more tokens than the context holds.
+        SettingError: an empty prompt or a token outside the vocabulary.
+        TooLong: more tokens than the context holds.
     """
     if not prompt:
         raise SettingError(f"{where}: empty; give at least one token")
@@ -79,7 +84,7 @@ def check_prompt(prompt: Sequence[int], sampling: Sampling, config: ModelConfig,
     if len(prompt) + sampling.max_tokens > config.context:
         room = config.context - len(prompt)
         advice = f"lower max_tokens to {room} or shorten the prompt" if room > 0 else "shorten the prompt"
-        raise SettingError(
+        raise TooLong(
             f"{where}: {len(prompt)} tokens with max_tokens {sampling.max_tokens} exceed the model's context of "
             f"{config.context} tokens; {advice}"
         )

@@ -1,0 +1,91 @@
+"""From a model's name to a listening server."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import torch
+import uvicorn
+
+from shoestring import measure
+from shoestring import model as room
+from shoestring.errors import DeviceError, SettingError
+from shoestring.model import PackedLinear, Transformer
+from shoestring.serve.app import build
+from shoestring.serve.settings import Settings
+from shoestring.technique import configure
+from shoestring.tokenizer import Tokenizer
+
+
+def run(source: str, host: str, port: int, name: str | None, given: dict[str, object]) -> None:
+    """See `shoestring.serve.serve`."""
+    settings = configure(Settings, given, "serve")
+    # The port first: loading a model for nothing costs the user half a minute.
+    listening = listen(host, port)
+    with listening:
+        _set_threads(settings.threads)
+        model, tokenizer = load(source, settings)
+        name = name or Path(source).name.removesuffix(".gguf")
+        weight = model.embedding.weight
+        address, taken = listening.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        _say(f"{name}: {weight.dtype} on {weight.device}, {torch.get_num_threads()} threads, {settings.slots} slots")
+        _say(f"chat http://{shown}:{taken}/   API http://{shown}:{taken}/v1   stop with Ctrl+C")
+        # Streams get their grace from uvicorn, which waits for connections, and the engine's rest is then cancelled.
+        config = uvicorn.Config(
+            build(model, tokenizer, name, settings),
+            log_level="warning",
+            timeout_graceful_shutdown=max(1, round(settings.grace)),
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket.
+
+    Raises:
+        SettingError: the address is not this machine's, or the port is taken or reserved.
+    """
+    if not 0 <= port <= 65535:
+        raise SettingError(f"port {port}: allowed: 0 (any free one) to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except OSError as error:
+        raise SettingError(f"{host}:{port}: can't listen there ({error.strerror}); choose another --port or --host") from error
+    return made
+
+
+def load(source: str, settings: Settings) -> tuple[Transformer, Tokenizer]:
+    """The model on the device and in the precision that the settings say, or that suit it.
+
+    Raises:
+        DeviceError: a GPU was asked for and there is none.
+    """
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("serve.device: 'cuda' was asked for and PyTorch finds no GPU; allowed here: cpu")
+    if settings.precision == "bf16" or (settings.precision == "auto" and device == "cuda"):
+        return room.load(source, torch.bfloat16, device)
+    model, tokenizer = room.load(source, torch.float32, device)
+    if settings.precision == "auto" and any(isinstance(part, PackedLinear) and part.bits == 4 for part in model.modules()):
+        return room.load(source, torch.bfloat16, device)
+    return model, tokenizer
+
+
+def _set_threads(wanted: int | None) -> None:
+    """As many threads as this process may use; one when the machine is busy, where two are slower than one."""
+    allowed = measure.threads()
+    busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > allowed
+    torch.set_num_threads(wanted or (1 if busy else allowed))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,115 @@
+"""A real server over loopback: streaming as it happens, a client that leaves, many at once, a shutdown in good order."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from shoestring import model as room
+from shoestring.errors import SettingError
+from shoestring.model import ModelConfig, Transformer
+from shoestring.serve import serve
+from shoestring.tokenizer import Tokenizer
+from tests.serve.live import serving
+
+Server = tuple[str, subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
+    """Slow enough to be left in the middle: a context of 4,096."""
+    config = ModelConfig(vocabulary=tokenizer.vocabulary, width=64, layers=4, heads=2, context=4096)
+    folder = tmp_path_factory.mktemp("served") / "tiny"
+    room.save(Transformer(config).initialise(4), tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint: Path) -> Iterator[Server]:
+    with serving(checkpoint) as running:
+        yield running
+
+
+def body(**fields: object) -> dict[str, object]:
+    return {"model": "tiny", "prompt": "Hello", "temperature": 1, "seed": 1, **fields}
+
+
+def figure(address: str, name: str) -> float:
+    text = httpx.get(f"{address}/metrics").text
+    return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(name)))
+
+
+def test_streaming_over_a_real_connection(server: Server) -> None:
+    address, _ = server
+    arrived, text = [], ""
+    with httpx.stream("POST", f"{address}/v1/completions", json=body(stream=True, max_tokens=60), timeout=60) as response:
+        assert response.status_code == 200
+        for line in response.iter_lines():
+            if line.startswith("data: {"):
+                arrived.append(time.perf_counter())
+                text += json.loads(line[6:])["choices"][0]["text"]
+    assert arrived[-1] - arrived[0] > 0.01, "all came at once"
+    whole = httpx.post(f"{address}/v1/completions", json=body(max_tokens=60), timeout=60).json()
+    assert whole["choices"][0]["text"] == text
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_ends_its_answer(server: Server, stream: bool) -> None:
+    address, _ = server
+    before = figure(address, 'shoestring_answers_total{finish="cancelled"')
+    request = body(stream=stream, max_tokens=4000, stop="a stop that never comes")
+    with pytest.raises(httpx.ReadTimeout):
+        with httpx.Client(timeout=0.5) as client:
+            with client.stream("POST", f"{address}/v1/completions", json=request) as response:
+                for _ in response.iter_lines():
+                    raise httpx.ReadTimeout("that will do")
+    end = time.monotonic() + 10
+    while figure(address, 'shoestring_answers_total{finish="cancelled"') == before:
+        assert time.monotonic() < end, "the answer went on without its client"
+        time.sleep(0.05)
+    assert figure(address, "shoestring_running_requests") == 0
+
+
+def test_many_clients_at_once(server: Server) -> None:
+    """Two slots and four places in the queue: six clients are served, each with its own answer."""
+    address, _ = server
+
+    def ask(seed: int) -> str:
+        response = httpx.post(f"{address}/v1/completions", json=body(seed=seed, max_tokens=30), timeout=60)
+        assert response.status_code == 200, response.text
+        return response.json()["choices"][0]["text"]
+
+    alone = [ask(seed) for seed in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(ask, range(6))) == alone
+
+
+def test_told_to_stop_it_ends_in_good_order(checkpoint: Path) -> None:
+    with serving(checkpoint) as (address, process):
+        lines = []
+        request = body(stream=True, max_tokens=4000)
+        with httpx.stream("POST", f"{address}/v1/completions", json=request, timeout=60) as response:
+            for line in response.iter_lines():
+                lines.append(line)
+                if len(lines) == 3:
+                    process.send_signal(signal.SIGTERM)
+        assert process.wait(20) in (0, -signal.SIGTERM)
+        assert lines[-2 if lines[-1] == "" else -1] == "data: [DONE]"
+
+
+def test_a_port_that_is_taken(server: Server, checkpoint: Path) -> None:
+    port = int(server[0].rpartition(":")[2])
+    with pytest.raises(SettingError, match=rf"127.0.0.1:{port}: can't listen there"):
+        serve(str(checkpoint), port=port)
+    with pytest.raises(SettingError, match="port 70000: allowed"):
+        serve(str(checkpoint), port=70000)
+    with pytest.raises(SettingError, match=r"serve.slot: no such setting; did you mean 'slots'\?"):
+        serve(str(checkpoint), slot=3)
