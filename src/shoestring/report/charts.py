@@ -10,12 +10,14 @@ from dataclasses import replace
 from math import log10
 from typing import Any
 
+from shoestring.measure import Kind, Quantity
 from shoestring.report.figures import COLUMNS, pair, quality, ratio_text, text
 from shoestring.report.read import Record, training
 
 Chart = dict[str, Any]
 MOST_POINTS = 1200
-RESOURCES = ("seconds", "flops", "peak_memory", "energy", "money", "disk")
+RESOURCES = ("seconds", "flops", "peak_memory", "disk", "energy", "communication")
+"""What is drawn of predictions; money is time times a price, and energy too where it is not measured: they would hide time."""
 COSTS = {"seconds": ("time", "seconds"), "energy": ("energy", "joules"), "money": ("money", "US dollars")}
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 
@@ -55,12 +57,15 @@ def loss(record: Record) -> Chart | None:
 
 def quality_against_size(record: Record) -> Chart | None:
     """Bits per byte of each checkpoint against its bytes on disk."""
-    rows = [row for row in record.rows if row.disk.value and quality(row).value is not None]
+    rows = [row for row in record.rows if row.after and row.disk.value and quality(row).value is not None]
     if not rows:
         return None
     labels = [text(row.disk) for row in rows]
-    trace = _path([row.step for row in rows], [row.disk.value or 0.0 for row in rows], [quality(row) for row in rows], labels, 0)
-    return _chart([trace], "bytes on disk", "bits per byte (lower is better)", axis={"tickformat": "~s", "ticksuffix": "B"})
+    steps, sizes, bits = [r.step for r in rows], [r.disk.value or 0.0 for r in rows], [quality(r) for r in rows]
+    chart = _chart([_path(steps, sizes, bits, labels, 0)], "bytes on disk", "bits per byte")
+    chart["layout"]["xaxis"] |= {"tickformat": "~s", "ticksuffix": "B", "rangemode": "tozero"}
+    chart["layout"]["annotations"] = _names(steps, sizes, bits)
+    return chart
 
 
 def quality_against_cost(record: Record, figure: str) -> Chart | None:
@@ -78,13 +83,10 @@ def quality_against_cost(record: Record, figure: str) -> Chart | None:
     if not steps or not spent:
         return None
     name, unit_name = COSTS[figure]
-    axis = {"tickprefix": "$"} if figure == "money" else {}
-    return _chart(
-        [_path(steps, costs, bits, labels, 1)],
-        f"{name} spent up to there ({unit_name})",
-        "bits per byte (lower is better)",
-        axis={**axis, "rangemode": "tozero"},
-    )
+    chart = _chart([_path(steps, costs, bits, labels, 1)], f"{name} spent up to there ({unit_name})", "bits per byte")
+    chart["layout"]["xaxis"] |= {"rangemode": "tozero", **({"tickprefix": "$"} if figure == "money" else {})}
+    chart["layout"]["annotations"] = _names(steps, costs, bits)
+    return chart
 
 
 def prediction(record: Record) -> Chart | None:
@@ -95,7 +97,7 @@ def prediction(record: Record) -> Chart | None:
         steps, ratios, said = [], [], []
         for row in rows:
             expected, found = pair(row, figure)
-            if expected.value and found.value:
+            if expected.value and found.value and (figure != "energy" or found.kind is Kind.MEASURED):
                 steps.append(row.step)
                 ratios.append(found.value / expected.value)
                 said.append(f"{text(found)} measured, {text(expected)} predicted ({ratio_text(ratios[-1])})")
@@ -152,7 +154,7 @@ def interaction(compose: dict[str, Any]) -> Chart | None:
         },
         "hovertemplate": "%{y}: ×%{x:.3f}<extra></extra>",
     }
-    chart = _chart([trace], "measured combination / product of gains", "")
+    chart = _chart([trace], "together / product of gains", "")
     chart["layout"]["xaxis"] |= _ratio_axis([bound for pair_ in ends for bound in pair_])
     chart["layout"]["yaxis"] |= {"type": "category", "autorange": "reversed", "title": {"text": ""}}
     chart["layout"]["shapes"] = [_one()]
@@ -168,19 +170,15 @@ def thin(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _path(
-    steps: Sequence[str], across: Sequence[float], bits: Sequence[Any], labels: Sequence[str], colour: int
+    steps: Sequence[str], across: Sequence[float], bits: Sequence[Quantity], labels: Sequence[str], colour: int
 ) -> dict[str, Any]:
-    """Checkpoints in the order in which they were made, each with its name beside it."""
-    values = [figure.value for figure in bits]
-    # The name stands on the side where there is room: to the left of the rightmost half.
-    middle = (min(across) + max(across)) / 2
+    """Checkpoints in the order in which they were made."""
     return {
         "type": "scatter",
-        "mode": "lines+markers+text",
+        "mode": "lines+markers",
         "x": list(across),
-        "y": values,
+        "y": [figure.value for figure in bits],
         "text": list(steps),
-        "textposition": ["middle right" if place <= middle else "middle left" for place in across],
         "customdata": list(labels),
         "line": {"color": _colour(colour), "width": 1.5, "dash": "dot"},
         "marker": {"color": _colour(colour), "size": 11},
@@ -195,10 +193,30 @@ def _path(
     }
 
 
-def _chart(traces: list[dict[str, Any]], across: str, up: str, *, legend: bool = False, axis: Chart | None = None) -> Chart:
+def _names(steps: Sequence[str], across: Sequence[float], bits: Sequence[Quantity]) -> list[dict[str, Any]]:
+    """The checkpoints' names beside their points, on the side where there is room, on a ground that hides the lines."""
+    middle = max(across) / 2
+    return [
+        {
+            "x": place,
+            "y": figure.value,
+            "text": name,
+            "showarrow": False,
+            "xanchor": "left" if place <= middle else "right",
+            "xshift": 9 if place <= middle else -9,
+            "yshift": 9,
+            "bgcolor": "var(--raised)",
+            "borderpad": 1,
+            "opacity": 0.9,
+        }
+        for name, place, figure in zip(steps, across, bits)
+    ]
+
+
+def _chart(traces: list[dict[str, Any]], across: str, up: str, *, legend: bool = False) -> Chart:
     line = {"gridcolor": "var(--rule)", "linecolor": "var(--rule)", "zerolinecolor": "var(--rule)", "automargin": True}
     layout = {
-        "xaxis": {**line, "title": {"text": across}, **(axis or {})},
+        "xaxis": {**line, "title": {"text": across}},
         "yaxis": {**line, "title": {"text": up}},
         "showlegend": legend,
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
@@ -216,10 +234,11 @@ def _ratio_axis(ratios: Sequence[float]) -> dict[str, Any]:
     """A logarithmic axis that holds 1 and all ratios, ticked at plain factors."""
     low, high = min([*ratios, 0.8]) / 1.1, max([*ratios, 1.25]) * 1.1
     steps = [10.0**power * digit for power in range(-6, 7) for digit in (1, 2, 5)]
-    if high / low < 8:
-        steps = sorted({*steps, 0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.4, 1.7, 3.0, 4.0})
+    if high / low < 4:
+        steps = sorted({*steps, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.4})
     ticks = [tick for tick in steps if low <= tick <= high]
-    return {"type": "log", "range": [log10(low), log10(high)], "tickvals": ticks, "ticktext": [f"×{tick:.3g}" for tick in ticks]}
+    labels = [f"×{tick:.3g}" for tick in ticks]
+    return {"type": "log", "range": [log10(low), log10(high)], "tickvals": ticks, "ticktext": labels, "tickangle": 0}
 
 
 def _one() -> dict[str, Any]:

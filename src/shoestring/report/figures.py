@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor, log10
 
 from shoestring.measure import UNITS, Kind, Quantity, human, total, unknown
 from shoestring.recipe.ledger import Row
 
 COLUMNS = {
     "seconds": "Wall time",
-    "flops": "Computation",
+    "bits_per_byte": "Bits per byte",
+    "disk": "On disk",
     "peak_memory": "Peak memory",
+    "flops": "Computation",
     "energy": "Energy",
-    "carbon": "Carbon",
+    "carbon": "CO₂e",
     "money": "Money",
     "communication": "Communication",
-    "disk": "On disk",
-    "bits_per_byte": "Bits per byte",
 }
 """The figures of a ledger row and what they are called, in the table's order."""
 
@@ -59,7 +58,10 @@ def pair(row: Row, figure: str) -> tuple[Quantity, Quantity]:
 
 
 def quality(row: Row) -> Quantity:
-    """Bits per byte after a step, or why there is none."""
+    """Bits per byte after a step that changed the model, or as an evaluation found it; else why there is none."""
+    found = (row.numbers or {}).get("bits_per_byte")
+    if row.after is None and isinstance(found, dict):
+        return Quantity.from_json(found)
     return (row.after or {}).get("bits_per_byte") or unknown("bit/B", "no evaluation stands behind this step")
 
 
@@ -90,11 +92,11 @@ def text(quantity: Quantity, figure: str = "") -> str:
     if figure == "bits_per_byte" or quantity.unit in ("bit/B", "bit/byte", "bits/byte", "bits per byte"):
         return f"{quantity.value:.4f}"
     if quantity.value == 0:
-        return "$0" if quantity.unit == "USD" else f"0 {quantity.unit}"
+        return "$0" if quantity.unit == "USD" else f"0 {quantity.unit.replace('kgCO2e', 'g')}"
     if quantity.unit == "kgCO2e":
-        return human(quantity.value * 1000, "gCO2e") if quantity.value >= 1e-3 else f"{quantity.value * 1e6:.3g} mgCO2e"
+        return f"{quantity.value * 1e6:.3g} mg" if quantity.value < 1e-3 else human(quantity.value * 1000, "g")
     if quantity.unit == "USD" and abs(quantity.value) < 1e-3:
-        return f"${quantity.value:.{min(9, 1 - floor(log10(abs(quantity.value))))}f}"
+        return f"${quantity.value:.2g}" if quantity.value < 1e-4 else f"${quantity.value:.5f}"
     return human(quantity.value, quantity.unit)
 
 

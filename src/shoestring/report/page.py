@@ -168,7 +168,7 @@ def _row(row: Row) -> dict[str, Any]:
     settings = ", ".join(f"{key}: {value}" for key, value in row.settings.items())
     return {
         "step": row.step,
-        "about": row.room if row.step == row.technique or row.automatic else f"{row.technique}, {row.room}",
+        "about": "automatic" if row.automatic else row.room if row.step == row.technique else f"{row.technique}, {row.room}",
         "settings": settings or "no settings",
         "automatic": row.automatic,
         "reused": row.reused,

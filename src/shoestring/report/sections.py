@@ -104,23 +104,28 @@ def plans(record: Record) -> list[Grid]:
     return grids
 
 
-def corpora(record: Record) -> list[dict[str, Any]]:
-    """Per corpus step its sources and its drops by reason, then a few of the texts that were dropped."""
+def corpora(record: Record) -> dict[str, Any] | None:
+    """A line per corpus step: what it kept by source, what it dropped by reason; and a few of the texts that it dropped."""
     lines: list[list[Value]] = []
     rejected = []
     for row, place, about in record.artifacts("corpus"):
-        for source, size in about.get("sources", {}).items():
-            lines.append(
-                [Value(row.step), Value(f"kept: {source}"), _number(size.get("documents")), _number(size.get("bytes"), "B")]
-            )
-        for why, count in about.get("drops", {}).items():
-            lines.append([Value(row.step), Value(f"dropped: {why}"), _number(count), Value("")])
-        for why, texts in rejects(place).items():
-            rejected.append({"title": f"Dropped by {row.step}: {why} (examples)", "texts": texts})
-    if not lines:
-        return []
-    grid = Grid("Documents and bytes of text, step by step", ["Step", "What", "Documents", "Text"], lines, {"Documents", "Text"})
-    return [{"grid": grid, "rejects": rejected}]
+        sources = about.get("sources", {})
+        drops = {why: count for why, count in about.get("drops", {}).items() if count}
+        lines.append(
+            [
+                Value(row.step),
+                _number(sum(size.get("documents", 0) for size in sources.values())),
+                _number(sum(size.get("bytes", 0) for size in sources.values()), "B"),
+                _number(sum(drops.values())),
+                Value(", ".join(f"{name} ({size.get('documents', 0):,})" for name, size in sources.items())),
+                Value(", ".join(f"{why} ({count:,})" for why, count in drops.items()) or "nothing"),
+            ]
+        )
+        if reasons := rejects(place):
+            rejected.append({"step": row.step, "reasons": reasons})
+    columns = ["Step", "Kept", "Text", "Dropped", "Kept by source", "Dropped because"]
+    grid = Grid("Documents and bytes of text after each step", columns, lines, {"Kept", "Text", "Dropped"})
+    return {"grid": grid, "rejects": rejected} if lines else None
 
 
 def samples(record: Record) -> list[dict[str, str]]:
