@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import sys
@@ -14,7 +15,7 @@ from shoestring import measure
 from shoestring import model as room
 from shoestring.errors import DeviceError, SettingError
 from shoestring.model import PackedLinear, Transformer
-from shoestring.serve.app import build
+from shoestring.serve.app import Service, build
 from shoestring.serve.settings import Settings
 from shoestring.technique import configure
 from shoestring.tokenizer import Tokenizer
@@ -34,13 +35,23 @@ def run(source: str, host: str, port: int, name: str | None, given: dict[str, ob
         shown = f"[{address}]" if ":" in address else address
         _say(f"{name}: {weight.dtype} on {weight.device}, {torch.get_num_threads()} threads, {settings.slots} slots")
         _say(f"chat http://{shown}:{taken}/   API http://{shown}:{taken}/v1   stop with Ctrl+C")
-        # Streams get their grace from uvicorn, which waits for connections, and the engine's rest is then cancelled.
-        config = uvicorn.Config(
-            build(model, tokenizer, name, settings),
-            log_level="warning",
-            timeout_graceful_shutdown=max(1, round(settings.grace)),
-        )
-        uvicorn.Server(config).run(sockets=[listening])
+        app = build(model, tokenizer, name, settings)
+        # The engine ends its answers within the grace; a few seconds more let the last events reach their clients.
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=round(settings.grace) + 5)
+        Server(config, app.state.service).run(sockets=[listening])
+
+
+class Server(uvicorn.Server):
+    """Told to stop, it closes the engine while connections are still open, so that every stream gets its proper end."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        closing = asyncio.create_task(asyncio.to_thread(self._service.engine.close, self._service.settings.grace))
+        await super().shutdown(sockets)
+        await closing
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -54,8 +65,12 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         made = socket.socket(family, kind, protocol)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(address)
+        except OSError:
+            made.close()
+            raise
     except OSError as error:
         raise SettingError(f"{host}:{port}: can't listen there ({error.strerror}); choose another --port or --host") from error
     return made
