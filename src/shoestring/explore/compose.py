@@ -1,0 +1,210 @@
+"""Run a recipe with every combination of some of its steps, and say whether their gains multiply (row R7).
+
+The runs share one store, so what they have in common is made once. The fullest run goes first: a plan that all share then
+leaves room for every step. A run's costs are the measured costs of all its steps, those from the store at what they cost
+when they were made, so that runs are comparable; the evaluations that the runner puts in are left out of them, because
+they measure and are not part of what is measured.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from shoestring.artifact import write_whole
+from shoestring.errors import SettingError, nearest
+from shoestring.explore.factorial import Cell, Combination, Effect, combinations, effects, unusable
+from shoestring.measure import Quantity, total
+from shoestring.recipe import Recipe, Row, Run, Silent, Watch, run, versions
+
+MOST_FACTORS = 6
+COSTS = ("seconds", "flops", "energy", "money")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run of a composition.
+
+    Attributes:
+        run: its folder, relative to the composition's.
+        steps: how many it has, evaluations counted.
+        reused: how many of them came from the store.
+    """
+
+    cell: Cell
+    seed: int
+    run: str
+    steps: int
+    reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What a factorial found."""
+
+    recipe: str
+    factors: tuple[str, ...]
+    repeats: int
+    trials: list[Trial]
+    combinations: list[Combination]
+    effects: list[Effect]
+    missing: dict[str, str]
+    """Figures that could not be compared, with the reason."""
+    started: str
+    versions: dict[str, str] = field(default_factory=versions)
+
+    @property
+    def reused(self) -> int:
+        """Steps that came from the store, over all runs."""
+        return sum(trial.reused for trial in self.trials)
+
+    @property
+    def computed(self) -> int:
+        """Steps that were carried out, over all runs."""
+        return sum(trial.steps - trial.reused for trial in self.trials)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `compose.json` holds."""
+        return {
+            "recipe": self.recipe,
+            "factors": list(self.factors),
+            "repeats": self.repeats,
+            "computed": self.computed,
+            "reused": self.reused,
+            "started": self.started,
+            "versions": self.versions,
+            "cells": [_written(trial, self.factors) for trial in self.trials],
+            "combinations": [asdict(combination) for combination in self.combinations],
+            "effects": [asdict(effect) for effect in self.effects],
+            "missing": self.missing,
+        }
+
+    def text(self) -> str:
+        """The tables for a terminal, at most 100 columns wide."""
+        from shoestring.explore.tables import text
+
+        return text(self)
+
+
+def compose(
+    recipe: Recipe,
+    factors: Sequence[str],
+    out: Path,
+    store: Path | None = None,
+    watch: Watch | None = None,
+    repeats: int = 1,
+) -> Composition:
+    """Carry out a recipe with every combination of some steps, present or absent, and compare.
+
+    Args:
+        recipe: its budget holds for each run.
+        factors: names of steps, one to six of them.
+        out: a folder for `compose.json` and the runs.
+        store: where artifacts are kept, `store` beside `out` when not given.
+        watch: who looks on.
+        repeats: seeds per combination; from two on, intervals come from them.
+
+    Raises:
+        SettingError: a factor is no step of the recipe, or the recipe can't do without it.
+        ShoestringError: a run's own complaint.
+    """
+    out, watch = Path(out), watch or Silent()
+    factors = check(recipe, factors)
+    if repeats < 1:
+        raise SettingError(f"repeats: must be at least 1, got {repeats}")
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    subsets = [set(subset) for size in range(len(factors), -1, -1) for subset in itertools.combinations(factors, size)]
+    trials = []
+    for number, (repeat, present) in enumerate(itertools.product(range(repeats), subsets), start=1):
+        name = "+".join(factor for factor in factors if factor in present) or "none"
+        seed = recipe.seed + repeat
+        watch.note(f"run {number} of {repeats * len(subsets)}: with {name}" + (f", seed {seed}" if repeats > 1 else ""))
+        folder = out / "runs" / (name if repeats == 1 else f"{name}-seed{seed}")
+        shorter = replace(recipe, seed=seed).without([factor for factor in factors if factor not in present])
+        done = run(shorter, folder, store or out.parent / "store", watch)
+        cell = Cell(frozenset(present), figures(done), repeat)
+        reused = sum(row.reused for row in done.rows)
+        trials.append(Trial(cell, seed, os.path.relpath(folder, out), len(done.rows), reused))
+    table = [trial.cell for trial in trials]
+    found = Composition(
+        recipe.name,
+        factors,
+        repeats,
+        trials,
+        combinations(table, factors),
+        effects(table, factors),
+        unusable(table),
+        started,
+    )
+    write_whole(out / "compose.json", json.dumps(found.to_json(), indent=1) + "\n")
+    return found
+
+
+def check(recipe: Recipe, factors: Sequence[str]) -> tuple[str, ...]:
+    """The factors, after it is sure that every combination of them is a recipe that runs.
+
+    Raises:
+        SettingError: says every factor that can't be one, and why.
+    """
+    steps = {step.name: step for step in recipe.steps if not step.automatic}
+    wrong = [f"factors: no step called {name!r}; {nearest(name, steps)}" for name in factors if name not in steps]
+    wrong += [f"factors: {name!r} is named twice" for name in sorted(set(factors)) if list(factors).count(name) > 1]
+    if not 1 <= len(factors) <= MOST_FACTORS:
+        runs = f"; {len(factors)} would be {2 ** len(factors)} runs" if factors else ""
+        wrong.append(f"factors: name one to {MOST_FACTORS} steps{runs}")
+    if wrong:
+        raise SettingError("; ".join(wrong))
+    chosen, made = set(factors), set()
+    makers: dict[str, str] = {}
+    for name, step in steps.items():
+        for setting, other in step.technique.references().items():
+            if other in chosen:
+                wrong.append(f"factors: {other!r} can't be left out, steps.{name}.{setting} refers to it")
+        for part in step.technique.reads:
+            if part not in made and part in makers:
+                wrong.append(f"factors: {makers[part]!r} can't be left out, steps.{name} needs the {part} it makes")
+        if name in chosen:
+            makers.setdefault(step.technique.gives, name)
+        else:
+            made.add(step.technique.gives)
+    if wrong:
+        raise SettingError("; ".join(dict.fromkeys(wrong)))
+    return tuple(name for name in steps if name in chosen)
+
+
+def figures(done: Run) -> dict[str, Quantity]:
+    """What a run is compared by: the cost of its steps, bytes on disk and bits per byte of its last model."""
+    rows = [row for row in done.rows if not row.automatic]
+    usage = total(row.measured for row in rows)
+    found = {name: getattr(usage, name) for name in COSTS}
+    kept = _last_checkpoint(done)
+    if kept is not None:
+        found["disk"] = kept.disk
+    judged = [row.numbers["bits_per_byte"] for row in done.rows if row.numbers and "bits_per_byte" in row.numbers]
+    if judged:
+        found["bits_per_byte"] = Quantity.from_json(judged[-1])
+    return found
+
+
+def _last_checkpoint(done: Run) -> Row | None:
+    """The row of the step that made the newest checkpoint."""
+    newest = done.state.checkpoint
+    return next((row for row in reversed(done.rows) if newest is not None and row.key == newest.name), None)
+
+
+def _written(trial: Trial, factors: Sequence[str]) -> dict[str, Any]:
+    return {
+        "present": [name for name in factors if name in trial.cell.present],
+        "repeat": trial.cell.repeat,
+        "seed": trial.seed,
+        "run": trial.run,
+        "steps": trial.steps,
+        "reused": trial.reused,
+        "figures": {name: quantity.to_json() for name, quantity in trial.cell.figures.items()},
+    }
