@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ def training(place: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(record, dict) and isinstance(record.get("loss"), int | float):
-            steps.append(record)
+            # A loss that is not a number leaves a gap in the line: JSON has no word for it.
+            steps.append(record if isfinite(record["loss"]) else {**record, "loss": None})
     return steps
 
 
