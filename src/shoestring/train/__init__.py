@@ -43,5 +43,7 @@ CHOICES: tuple[Choice, ...] = (
         ("computation", "memory"),
     ),
     _choice("compile", "regional", "each block compiled once by torch.compile", "X6", "", ("computation", "memory")),
-    _choice("loss_chunk", "8192", "head, loss and gradient in chunks of tokens; no full logits", "X6", "2410.10989", ("memory",)),
+    _choice(
+        "loss_chunk", "16384", "head, loss and gradient in chunks of tokens; no full logits", "X6", "2410.10989", ("memory",)
+    ),
 )

@@ -2,7 +2,7 @@
 
     1. kernels      float32 products that remain may use TF32; fixed summation order where asked for
     2. precision    autocast around each forward pass; weights stay float32
-    3. compile      embedding, each block, last norm, loss: regions, so that twelve equal blocks compile once
+    3. compile      embedding, each block, last norm: regions, so that twelve equal blocks compile once
 
 Recomputation and sharding will come between 2 and 3.
 """

@@ -127,7 +127,7 @@ class _Run:
         self.time_limit = math.inf if time_limit is None else time_limit
         self.parameters = list(trainable(model).values())
         self.device = self.parameters[0].device
-        self.objective = objective or next_token(settings.loss_chunk, settings.compile != "none")
+        self.objective = objective or next_token(settings.loss_chunk)
         self.unread: deque[tuple[Tensor, torch.cuda.Event | None, int, float]] = deque()
         self.peak = say.peak(None if meter is None else meter.hardware, settings)
         self.counted_tokens = 0

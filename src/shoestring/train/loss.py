@@ -12,12 +12,13 @@ N tokens, C width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from shoestring.errors import DeviceError
 
 if TYPE_CHECKING:
     from shoestring.data.loader import Batch
@@ -25,28 +26,30 @@ if TYPE_CHECKING:
 IGNORED = -100
 """A target that does not count."""
 
+CHUNK = 16_384
+"""Tokens whose logits exist at one time, unless set otherwise: on an H200 larger ones are no faster."""
+
 Objective = Callable[[Any, "Batch"], Tensor]
 """Model and batch -> mean loss over the batch's counted targets, a scalar to differentiate."""
 
 Kernel = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def next_token(chunk: int = 8192, compiled: bool = False) -> Objective:
+def next_token(chunk: int = CHUNK) -> Objective:
     """The objective of language modelling: each token from those before it.
 
     Args:
-        chunk: tokens whose logits exist at one time; 0 for all.
-        compiled: form softmax, loss and gradient in one compiled kernel.
+        chunk: tokens whose logits exist at one time; 0 for all, by PyTorch's own operators.
     """
 
     def objective(model: Any, batch: Batch) -> Tensor:
         hidden_BTC = model.hidden(batch.tokens_BT, documents_BT=batch.documents_BT)
-        return cross_entropy(hidden_BTC.flatten(0, 1), model.head, batch.targets_BT.flatten(), chunk, compiled)
+        return cross_entropy(hidden_BTC.flatten(0, 1), model.head, batch.targets_BT.flatten(), chunk)
 
     return objective
 
 
-def cross_entropy(hidden_NC: Tensor, head: nn.Module, targets_N: Tensor, chunk: int = 0, compiled: bool = False) -> Tensor:
+def cross_entropy(hidden_NC: Tensor, head: nn.Module, targets_N: Tensor, chunk: int = CHUNK) -> Tensor:
     """Mean cross-entropy of `head(hidden)` against the targets that are not IGNORED; 0 when all are ignored.
 
     A head other than a plain linear layer without bias is called as it is, on all tokens at once.
@@ -56,18 +59,19 @@ def cross_entropy(hidden_NC: Tensor, head: nn.Module, targets_N: Tensor, chunk: 
         logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
         total = F.cross_entropy(logits_NV, targets_N, ignore_index=IGNORED, reduction="sum")
         return total / (targets_N != IGNORED).sum().clamp(min=1)
-    return _Chunked.apply(hidden_NC, head.weight, targets_N, chunk, _compiled() if compiled else softmax_and_gradient)
+    return _Chunked.apply(hidden_NC, head.weight, targets_N, chunk)
 
 
 class _Chunked(torch.autograd.Function):
     """Head and cross-entropy in one, chunk by chunk; the gradients are ready when the loss is."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, chunk: int, kernel: Kernel) -> Tensor:
+    def forward(ctx: Any, hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, chunk: int) -> Tensor:
         device = hidden_NC.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NC.dtype
         inputs_NC, matrix_VC = hidden_NC.detach().to(dtype), weight_VC.detach().to(dtype)
         wide = torch.promote_types(dtype, torch.float32)
+        kernel = _kernel(hidden_NC.device, wide)
         share = (targets_N != IGNORED).sum().clamp(min=1).to(wide).reciprocal()
         total = torch.zeros((), device=hidden_NC.device, dtype=wide)
         hidden_grad = torch.empty_like(inputs_NC) if ctx.needs_input_grad[0] else None
@@ -93,7 +97,7 @@ class _Chunked(torch.autograd.Function):
             hidden_grad = hidden_grad.to(dtype).mul_(upstream[0])
         if weight_grad is not None:
             weight_grad.mul_(upstream[0])
-        return hidden_grad, weight_grad, None, None, None
+        return hidden_grad, weight_grad, None, None
 
 
 def softmax_and_gradient(logits_NV: Tensor, targets_N: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,19 +112,14 @@ def softmax_and_gradient(logits_NV: Tensor, targets_N: Tensor, share: Tensor) ->
     return total, gradient_NV.to(logits_NV.dtype)
 
 
-def fusable_softmax_and_gradient(logits_NV: Tensor, targets_N: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """The same without a scatter, so that a compiler makes one pass over each row of it."""
-    counted_N = targets_N != IGNORED
-    wide_NV = logits_NV.to(share.dtype)
-    logsum_N1 = torch.logsumexp(wide_NV, dim=-1, keepdim=True)
-    picked_N = logits_NV.gather(1, targets_N.clamp(min=0)[:, None])[:, 0].to(share.dtype)
-    total = ((logsum_N1[:, 0] - picked_N) * counted_N).sum() * share
-    is_target_NV = torch.arange(logits_NV.shape[1], device=logits_NV.device) == targets_N[:, None]
-    gradient_NV = ((wide_NV - logsum_N1).exp() - is_target_NV.to(share.dtype)) * (counted_N * share)[:, None]
-    return total, gradient_NV.to(logits_NV.dtype)
-
-
-@cache
-def _compiled() -> Kernel:
-    compiled: Kernel = torch.compile(fusable_softmax_and_gradient, dynamic=False)
-    return compiled
+def _kernel(device: torch.device, wide: torch.dtype) -> Kernel:
+    """What forms loss and gradient from logits: one Triton kernel on a GPU, plain operators elsewhere."""
+    if device.type != "cuda" or wide != torch.float32:
+        return softmax_and_gradient
+    try:
+        from shoestring.train import softmax_kernel
+    except ImportError as error:
+        raise DeviceError(
+            f"training.loss_chunk: needs the package triton on a GPU ({error}); install it, or set it to 0"
+        ) from None
+    return softmax_kernel.softmax_and_gradient

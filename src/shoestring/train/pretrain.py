@@ -20,6 +20,7 @@ from shoestring.measure import Hardware
 from shoestring.model import ModelConfig, Transformer, cost
 from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work, configure
 from shoestring.train.loop import train
+from shoestring.train.loss import CHUNK
 from shoestring.train.settings import Compile, Positive, Precision, ScheduleName, Training, TrainingPlan
 
 Count = Annotated[int, Field(gt=0)]
@@ -67,7 +68,7 @@ class Pretrain(Technique):
     """As planned; without a plan bf16 on a GPU, fp32 on a CPU."""
     compile: Compile | None = None
     """regional on a GPU, none on a CPU, when not given."""
-    loss_chunk: Annotated[int, Field(ge=0)] = Training.model_fields["loss_chunk"].default
+    loss_chunk: Annotated[int, Field(ge=0)] = CHUNK
     packing: Literal["stream", "bestfit"] = "stream"
     """How documents fill sequences: cut wherever one is full, or packed whole where they fit (arXiv 2404.10830)."""
     deterministic: bool = False
@@ -93,9 +94,9 @@ class Pretrain(Technique):
 
         known = sketch.plan if isinstance(sketch.plan, TrainingPlan) else None
         plan = self.resolve(sketch.tokens, sketch.vocabulary, known, hardware.device)
-        usage = training_usage(plan.model, plan.steps, plan.micro_batch, plan.context, plan.precision, hardware)
-        if plan.batch != plan.micro_batch:
-            usage = _repeated(usage, plan.batch / plan.micro_batch)
+        usage = training_usage(
+            plan.model, plan.steps, plan.batch, plan.context, plan.precision, hardware, micro_batch=plan.micro_batch
+        )
         after = sketch.with_(
             model=plan.model,
             trained_tokens=float(plan.tokens),
@@ -253,12 +254,6 @@ def read_plan(folder: Path) -> TrainingPlan:
 def _rate(config: ModelConfig) -> float:
     """Kaplan's learning rate for a model of this size, at least 1e-4."""
     return max(1e-4, 0.003239 - 0.0001395 * math.log(cost.parameters(config)))
-
-
-def _repeated(usage: Any, times: float) -> Any:
-    """The usage of so many micro-batches a step: all but the peak memory grows."""
-    grown = {key: getattr(usage, key).scaled(times) for key in ("seconds", "flops", "energy", "carbon", "money", "communication")}
-    return usage.with_(**grown)
 
 
 def _write(model: Transformer, tokenizer: Any, plan: TrainingPlan, log: list[dict[str, Any]], out: Path) -> Path:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shoestring.model import ModelConfig
+from shoestring.train.loss import CHUNK
 
 Precision = Literal["fp32", "bf16"]
 Compile = Literal["none", "regional"]
@@ -35,8 +36,8 @@ class Training(BaseModel):
     precision: Precision = "fp32"
     """bf16: matrix products in bfloat16 (autocast); weights, gradients and optimizer state stay in float32."""
     compile: Compile = "none"
-    """regional: torch.compile on each block, the embedding, the last norm and the loss."""
-    loss_chunk: Annotated[int, Field(ge=0)] = 8192
+    """regional: torch.compile on each block, the embedding and the last norm."""
+    loss_chunk: Annotated[int, Field(ge=0)] = CHUNK
     """Tokens whose logits exist at one time; 0: those of the whole micro-batch."""
     deterministic: bool = False
     """On a GPU: choose kernels whose sums have a fixed order, so that a rerun is equal bit for bit; slower. A CPU always does."""

@@ -1,0 +1,67 @@
+"""Softmax, cross-entropy and its gradient in one Triton kernel, for GPUs: two passes over each row, the second one in cache.
+
+PyTorch's compiler makes three passes over the logits of the same arithmetic: 0.94 ms for 8192 x 50304 in bf16 on an H200,
+where reading and writing them once takes 0.39 ms. The gradient overwrites the logits. Online softmax: arXiv 1805.02867.
+
+N tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+BLOCK = 8192
+WARPS = 16
+
+
+@triton.jit
+def _rows(  # type: ignore[no-untyped-def]
+    logits,
+    targets,
+    losses,
+    share,
+    columns,
+    stride,
+    IGNORED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    start = logits + row * stride
+    target = tl.load(targets + row)
+    weight = tl.load(share).to(tl.float32)
+    places = tl.arange(0, BLOCK)
+    if target == IGNORED:
+        tl.store(losses + row, 0.0)
+        for first in range(0, columns, BLOCK):
+            tl.store(start + first + places, 0.0, mask=first + places < columns)
+        return
+    largest = -float("inf")
+    total = 0.0
+    for first in range(0, columns, BLOCK):
+        x = tl.load(start + first + places, mask=first + places < columns, other=-float("inf")).to(tl.float32)
+        larger = tl.maximum(largest, tl.max(x))
+        total = total * tl.exp(largest - larger) + tl.sum(tl.exp(x - larger))
+        largest = larger
+    logsum = largest + tl.log(total)
+    picked = tl.load(start + target).to(tl.float32)
+    tl.store(losses + row, (logsum - picked) * weight)
+    tl.debug_barrier()  # the target's logit is read before any thread overwrites it
+    for first in range(0, columns, BLOCK):
+        inside = first + places < columns
+        x = tl.load(start + first + places, mask=inside, other=-float("inf")).to(tl.float32)
+        gradient = (tl.exp(x - logsum) - tl.where(first + places == target, 1.0, 0.0)) * weight
+        tl.store(start + first + places, gradient, mask=inside)
+
+
+def softmax_and_gradient(logits_NV: Tensor, targets_N: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """As `loss.softmax_and_gradient`, in float32 inside; the logits are overwritten by their gradient."""
+    losses_N = torch.empty(len(logits_NV), device=logits_NV.device, dtype=torch.float32)
+    grid = (len(logits_NV),)
+    _rows[grid](
+        logits_NV, targets_N, losses_N, share, logits_NV.shape[1], logits_NV.stride(0),
+        IGNORED=-100, BLOCK=BLOCK, num_warps=WARPS,
+    )  # fmt: skip
+    return losses_N.sum(), logits_NV
