@@ -46,7 +46,8 @@ def test_embedded_corpus_has_no_tests_and_both_sources(embedded: Path) -> None:
 
 def test_embedded_names_do_not_depend_on_locale_or_compiled_files() -> None:
     code = (
-        "import hashlib, pathlib, sysconfig\nfrom shoestring.data import stdlib\nroot = pathlib.Path(sysconfig.get_paths()['stdlib'])\n"
+        "import hashlib, pathlib, sysconfig\nfrom shoestring.data import stdlib\n"
+        "root = pathlib.Path(sysconfig.get_paths()['stdlib'])\n"
         "text = ''.join(stdlib._source(root / name) for name in stdlib.files(root)[:80])\n"
         "print(hashlib.sha256(text.encode()).hexdigest())"
     )

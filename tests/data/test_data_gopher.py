@@ -74,7 +74,7 @@ text = st.lists(st.one_of(line, st.just(""), st.just("- point"), st.just("and so
 @given(st.lists(text, max_size=6))
 def test_every_rule_agrees_with_the_naive_version(texts: list[str]) -> None:
     array = pa.array(texts, pa.large_string())
-    failed = np.stack(gopher._quality(array) + gopher._repetition(array), 1)
+    failed = np.stack(gopher.measure(array), 1)
     assert failed.shape == (len(texts), len(gopher.RULES))
     for row, one in zip(failed, texts):
         assert row.tolist() == naive_measures(one), one

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,8 @@ DUPLICATE = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 """Largest share of characters in repeated n-grams."""
 REPEATED = {"lines": (0.30, 0.20), "paragraphs": (0.30, 0.20)}
 """Largest share of repeated ones among all, and of their characters."""
+SLICE = 1 << 19
+"""Bytes of text judged at a time: tables of its words and n-grams stay in the processor's cache."""
 RULES = (
     "words below 50",
     "words above 100000",
@@ -46,11 +49,21 @@ RULES = (
 def first_failed(texts: pa.Array) -> pa.Array:
     """The first rule that each text fails, as an index into `RULES`; -1 for a text that passes: int64 (D,)."""
     texts = texts.cast(pa.large_string())
-    failed = _quality(texts) + _repetition(texts)
-    result = np.full(len(texts), -1, dtype=np.int64)
-    for index in reversed(range(len(failed))):
-        result[failed[index]] = index
-    return pa.array(result)
+    ends = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False))
+    cuts = np.searchsorted(ends, np.arange(SLICE, ends[-1] if len(ends) else 0, SLICE), side="right")
+    borders = np.unique(np.concatenate(([0], cuts, [len(texts)])))
+    parts = [_first_failed(texts.slice(start, end - start)) for start, end in pairwise(borders.tolist())]
+    return pa.array(np.concatenate([*parts, np.zeros(0, np.int64)]))
+
+
+def measure(texts: pa.Array) -> list[np.ndarray]:
+    """Whether each text fails each rule of `RULES`: booleans (D,) for each."""
+    word, line = words(texts), lines(texts)
+    failed = _quality(texts, word, line)
+    for found, limits in zip((line, paragraphs(texts)), REPEATED.values(), strict=True):
+        failed += [share > limit for share, limit in zip(duplicate_shares(found), limits, strict=True)]
+    shares = ngram_shares(word)
+    return failed + [shares[n] > limit for n, limit in (TOP | DUPLICATE).items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +85,13 @@ class Parts:
     documents: int
 
     def total(self, weights: np.ndarray | None = None) -> np.ndarray:
-        """Pieces of each document, or the sum of their weights, (D,)."""
-        return np.bincount(self.owner, weights, minlength=self.documents)
+        """Pieces of each document, or the sum of their whole-number weights, (D,)."""
+        borders = np.searchsorted(self.owner, np.arange(self.documents + 1))
+        return np.diff(borders if weights is None else np.concatenate(([0], np.cumsum(weights, dtype=np.int64)))[borders])
 
     def where(self, distinct: np.ndarray) -> np.ndarray:
         """Pieces of each document whose text has a property, given for each code, (D,)."""
-        return self.total(distinct[self.code].astype(np.float64))
+        return self.total(distinct[self.code])
 
 
 def words(texts: pa.Array) -> Parts:
@@ -98,8 +112,8 @@ def paragraphs(texts: pa.Array) -> Parts:
 def duplicate_shares(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
     """Share of pieces that came before in their document, and the share of their characters, (D,) each."""
     again = _seen(_dense(parts.owner * (len(parts.distinct) + 1) + parts.code))
-    length = parts.length.astype(np.float64)
-    return _share(parts.total(again.astype(np.float64)), parts.total()), _share(parts.total(length * again), parts.total(length))
+    characters = _share(parts.total(parts.length * again), parts.total(parts.length))
+    return _share(parts.total(again), parts.total()), characters
 
 
 def ngram_shares(parts: Parts) -> dict[int, np.ndarray]:
@@ -108,10 +122,11 @@ def ngram_shares(parts: Parts) -> dict[int, np.ndarray]:
     An n-gram gets a dense number from the number of its first n-1 words and its last word. For n > 4 only n-grams whose first
     part occurs again need one: all others are unique, and there are few of them left.
     """
-    length = parts.length.astype(np.int64)
-    total = parts.total(length.astype(np.float64))
+    length = parts.length
+    total = parts.total(length)
     starts = np.arange(len(parts.owner))  # positions of n-grams that are still of interest
-    number = _dense(parts.owner * (len(parts.distinct) + 1) + parts.code)
+    # Documents and words of one slice are few, so that (document, word, word) fits in 64 bits.
+    number = parts.owner * (len(parts.distinct) + 1) + parts.code
     ends = np.concatenate((np.cumsum(length), [0]))
     shares = {}
     for n in range(2, max(DUPLICATE) + 1):
@@ -123,12 +138,11 @@ def ngram_shares(parts: Parts) -> dict[int, np.ndarray]:
         if n in TOP:
             shares[n] = _share(_top(parts, starts, number, ends[starts + n - 1] - ends[starts - 1], n), total)
         if n in DUPLICATE:
-            covered = np.zeros(len(parts.owner) + 1, dtype=np.int64)
             again = starts[_seen(number)]
-            np.add.at(covered, again, 1)
-            np.subtract.at(covered, again + n, 1)
-            inside_any = np.cumsum(covered[:-1]) > 0
-            shares[n] = _share(parts.total((length * inside_any).astype(np.float64)), total)
+            covered = np.zeros(len(parts.owner) + 1, dtype=np.int64)
+            covered[again] += 1  # an n-gram starts once at a place, so no index comes twice
+            covered[again + n] -= 1
+            shares[n] = _share(parts.total(length * (np.cumsum(covered[:-1]) > 0)), total)
         # Longer n-grams can only repeat where this one does.
         repeats = np.bincount(number)[number] > 1 if len(number) else np.zeros(0, bool)
         starts, number = starts[repeats], number[repeats]
@@ -150,10 +164,17 @@ def _top(parts: Parts, starts: np.ndarray, number: np.ndarray, size: np.ndarray,
     return best
 
 
-def _quality(texts: pa.Array) -> list[np.ndarray]:
-    word, line = words(texts), lines(texts)
+def _first_failed(texts: pa.Array) -> np.ndarray:
+    failed = measure(texts)
+    result = np.full(len(texts), -1, dtype=np.int64)
+    for index in reversed(range(len(failed))):
+        result[failed[index]] = index
+    return result
+
+
+def _quality(texts: pa.Array, word: Parts, line: Parts) -> list[np.ndarray]:
     count = word.total()
-    mean = _share(word.total(word.length.astype(np.float64)), count)
+    mean = _share(word.total(word.length), count)
     hashes = pc.count_substring(texts, "#").to_numpy(zero_copy_only=False)
     dots = (pc.count_substring(texts, "...").to_numpy(zero_copy_only=False)
             + pc.count_substring(texts, "…").to_numpy(zero_copy_only=False))  # fmt: skip
@@ -161,9 +182,9 @@ def _quality(texts: pa.Array) -> list[np.ndarray]:
     ellipsis = np.logical_or.reduce([_flags(pc.ends_with(line.distinct, mark)) for mark in ("...", "…")])
     letter = _flags(pc.match_substring_regex(word.distinct, r"\p{L}"))
     bare = pc.utf8_lower(pc.utf8_trim(word.distinct, string.punctuation))
-    stops = np.zeros(len(texts), dtype=np.int64)
-    for stop in STOP_WORDS:
-        stops += word.where(_flags(pc.equal(bare, stop))) > 0
+    which = np.asarray(pc.fill_null(pc.index_in(bare, value_set=pa.array(STOP_WORDS, bare.type)), -1))[word.code]
+    present = np.zeros((len(texts), len(STOP_WORDS)), dtype=bool)
+    present[word.owner[which >= 0], which[which >= 0]] = True
     return [
         count < 50,
         count > 100_000,
@@ -172,16 +193,8 @@ def _quality(texts: pa.Array) -> list[np.ndarray]:
         _share(line.where(bullet), line.total()) > 0.9,
         _share(line.where(ellipsis), line.total()) > 0.3,
         _share(word.where(letter), count) < 0.8,
-        stops < 2,
+        present.sum(axis=1) < 2,
     ]
-
-
-def _repetition(texts: pa.Array) -> list[np.ndarray]:
-    failed = []
-    for found, limits in zip((lines(texts), paragraphs(texts)), REPEATED.values(), strict=True):
-        failed += [share > limit for share, limit in zip(duplicate_shares(found), limits, strict=True)]
-    shares = ngram_shares(words(texts))
-    return failed + [shares[n] > limit for n, limit in (TOP | DUPLICATE).items()]
 
 
 def _parts(split: pa.Array, trim: bool = False) -> Parts:
@@ -190,8 +203,9 @@ def _parts(split: pa.Array, trim: bool = False) -> Parts:
     values = split.values.slice(offsets[0], offsets[-1] - offsets[0])
     if trim:
         values = pc.utf8_trim_whitespace(values)
-    filled = pc.greater(pc.binary_length(values), 0)
-    owner, values = owner[_flags(filled)], values.filter(filled)
+    filled = _flags(pc.greater(pc.binary_length(values), 0))
+    if not filled.all():
+        owner, values = owner[filled], values.filter(pa.array(filled))
     coded = values.dictionary_encode()
     code = np.asarray(coded.indices, dtype=np.int64)
     length = np.asarray(pc.utf8_length(coded.dictionary), dtype=np.int64)
