@@ -1,0 +1,31 @@
+"""How good a model is: bits per byte, perplexity, tasks, fidelity to another model, and whether a difference is chance."""
+
+from shoestring.evaluate.bootstrap import Comparison, paired_bootstrap
+from shoestring.evaluate.fidelity import Fidelity, fidelity
+from shoestring.evaluate.likelihood import Likelihood, likelihoods
+from shoestring.evaluate.measuring import Evaluate, measure_model
+from shoestring.evaluate.rows import read_rows
+from shoestring.evaluate.tasks import choice_scores, cloze_scores, exact_scores, task_scores
+from shoestring.evaluate.windows import Score, bits_per_byte
+from shoestring.technique import Technique
+
+__all__ = [
+    "TECHNIQUES",
+    "Comparison",
+    "Evaluate",
+    "Fidelity",
+    "Likelihood",
+    "Score",
+    "bits_per_byte",
+    "choice_scores",
+    "cloze_scores",
+    "exact_scores",
+    "fidelity",
+    "likelihoods",
+    "measure_model",
+    "paired_bootstrap",
+    "read_rows",
+    "task_scores",
+]
+
+TECHNIQUES: tuple[type[Technique], ...] = (Evaluate,)

@@ -1,0 +1,58 @@
+"""What measuring a model costs: forward passes over the windows and the tasks' rows, and loading the model.
+
+    seconds = tokens' operations / (rate of matrix products x share) + checkpoint bytes / loading rate + a start
+
+The share is what a forward pass with its head reaches of large products' rate; assumed until `evaluate.share` is calibrated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from shoestring.measure import Hardware, Usage, predicted_usage
+from shoestring.model import ModelConfig
+from shoestring.model.cost import forward_flops, parameters
+
+SHARE = {"cpu": 0.6, "cuda": 0.4}
+LOADING = 4e8
+"""Bytes/s of reading a checkpoint and building the model, checksums left out."""
+START = 0.3
+"""Seconds to open tokens and tokenizer and to write the numbers."""
+BYTES_PER_TOKEN = 4.0
+"""Of task files, JSON's own characters counted in."""
+ROW_BYTES = 300.0
+OPTIONS = 3.0
+"""Times that a row's context is read, once per choice: choice tasks have 2 to 5."""
+PROCESS = 3e8
+"""Bytes of a process with PyTorch, until `process.bytes` is calibrated."""
+
+
+def task_tokens(paths: Iterable[Path], limit: int | None) -> float:
+    """Tokens to read for task files, from their sizes; packed files count fourfold, missing ones nothing."""
+    total = 0.0
+    for path in paths:
+        if path.is_file():
+            size = path.stat().st_size * (4.0 if path.suffix == ".xz" else 1.0)
+            rows = size / ROW_BYTES
+            total += size * (min(1.0, limit / rows) if limit else 1.0) / BYTES_PER_TOKEN * OPTIONS
+    return total
+
+
+def evaluation_usage(config: ModelConfig, tokens: float, context: int, models: int, hardware: Hardware) -> Usage:
+    """Use of measuring on so many tokens in windows of `context`, with `models` models (a reference is a second one)."""
+    flops = models * forward_flops(config, tokens, context)
+    share = hardware.figure("evaluate.share", SHARE.get(hardware.device, SHARE["cuda"]))
+    weights = 4.0 * parameters(config)
+    seconds = flops / (hardware.rate("fp32") * share) + models * weights / LOADING + START
+    base = hardware.figure("process.bytes", PROCESS) if hardware.device == "cpu" else 0.0
+    # A pass holds a batch's residual stream and feed-forward, the logits of a chunk, and while loading the file's tensors.
+    batch = 4 * (4096 if hardware.device == "cpu" else 65_536) * (6 * config.width + 3 * config.feed_forward_width)
+    memory = base + models * weights + max(weights, batch + 3e8)
+    return predicted_usage(
+        seconds=seconds,
+        hardware=hardware,
+        flops=flops,
+        peak_memory=memory,
+        method=f"forward operations at {share:.0%} of the rate of matrix products, plus loading",
+    )

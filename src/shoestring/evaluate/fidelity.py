@@ -1,0 +1,114 @@
+"""How faithful a changed model is to its original, token by token, whatever is right.
+
+    KL = mean over places of sum_v p(v) (ln p(v) - ln q(v)),  p the reference's distribution, q the model's
+    agreement = share of places at which both hold the same token likeliest
+
+"Loyalty" of arXiv 2109.03228 is 1 minus a divergence of this kind. N places, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shoestring.errors import SettingError
+from shoestring.evaluate.likelihood import Tokens, batches, device_of, evaluating, padded, rows_at_once
+from shoestring.evaluate.windows import cut, figure, ratio_error
+from shoestring.measure import Quantity
+from shoestring.model import Transformer
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """Divergence and agreement between a model and its reference.
+
+    Attributes:
+        divergence: nats per token. agreement: share of places.
+        divergence_error, agreement_error: standard errors over windows; None with a single one.
+        tokens: places compared. window_divergences: summed nats of each window.
+    """
+
+    divergence: float
+    agreement: float
+    divergence_error: float | None
+    agreement_error: float | None
+    tokens: int
+    window_divergences: tuple[float, ...]
+
+    def quantities(self) -> dict[str, Quantity]:
+        """As figures with 95 % intervals."""
+        method = f"against the reference, {len(self.window_divergences)} windows, {self.tokens} tokens"
+        return {
+            "divergence": figure(self.divergence, "nat", f"KL per token {method}", self.divergence_error),
+            "agreement": figure(self.agreement, "", f"same likeliest token {method}", self.agreement_error),
+        }
+
+
+def fidelity(
+    model: Transformer,
+    reference: Transformer,
+    tokens: Tokens,
+    context: int = 1024,
+    windows: int | None = None,
+    spread: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Fidelity:
+    """Compare two models of one vocabulary on windows of tokens.
+
+    Raises:
+        SettingError: vocabularies of different sizes, or too few tokens.
+    """
+    if model.config.vocabulary != reference.config.vocabulary:
+        raise SettingError(
+            f"reference: has a vocabulary of {reference.config.vocabulary}, the model {model.config.vocabulary}; "
+            "fidelity compares models of one tokenizer"
+        )
+    longest = min(context, model.config.context, reference.config.context)
+    chosen = cut(np.asarray(tokens), longest, windows, spread)
+    divergences, same = [0.0] * len(chosen), [0] * len(chosen)
+    done = 0
+    with torch.inference_mode(), evaluating(model), evaluating(reference):
+        for rows in batches([len(window) for window in chosen], device_of(model).type):
+            found = _compare(model, reference, [chosen[row] for row in rows])
+            for row, divergence, agreed in zip(rows, *found):
+                divergences[row], same[row] = divergence, agreed
+            done += len(rows)
+            progress(f"{done / len(chosen):.0%} of {len(chosen)}")
+    counts = [len(window) - 1 for window in chosen]
+    return Fidelity(
+        divergence=sum(divergences) / sum(counts),
+        agreement=sum(same) / sum(counts),
+        divergence_error=ratio_error(divergences, counts),
+        agreement_error=ratio_error([float(agreed) for agreed in same], counts),
+        tokens=sum(counts),
+        window_divergences=tuple(divergences),
+    )
+
+
+def _compare(model: Transformer, reference: Transformer, windows: Sequence[np.ndarray]) -> tuple[list[float], list[int]]:
+    """Summed divergence and agreements of windows of one length."""
+    tokens_BT = padded(windows, device_of(model))[:, :-1]
+    places = tokens_BT.shape[1]
+    ours_NC = model.hidden(tokens_BT).flatten(0, 1)
+    theirs_NC = reference.hidden(tokens_BT.to(device_of(reference))).flatten(0, 1)
+    step = max(1, rows_at_once(model) // 2)
+    divergence_N, same_N = [], []
+    for begin in range(0, len(ours_NC), step):
+        part = slice(begin, begin + step)
+        ours_NV = model.head(ours_NC[part]).float()
+        theirs_NV = reference.head(theirs_NC[part]).float().to(ours_NV.device)
+        divergence_N.append(divergence(theirs_NV, ours_NV))
+        same_N.append(ours_NV.argmax(-1) == theirs_NV.argmax(-1))
+    summed_B = torch.cat(divergence_N).view(-1, places).sum(1)
+    agreed_B = torch.cat(same_N).view(-1, places).sum(1)
+    return summed_B.tolist(), agreed_B.tolist()
+
+
+def divergence(reference_NV: Tensor, model_NV: Tensor) -> Tensor:
+    """KL(reference || model) of each row of logits, nats, float64 (N,)."""
+    p_NV, q_NV = reference_NV.log_softmax(-1), model_NV.log_softmax(-1)
+    return (p_NV.exp() * (p_NV - q_NV)).sum(-1, dtype=torch.float64)

@@ -1,0 +1,176 @@
+"""All figures of one model at once, and the technique that writes them for a recipe's ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from shoestring import artifact
+from shoestring.errors import SettingError
+from shoestring.evaluate import cost
+from shoestring.evaluate.fidelity import fidelity
+from shoestring.evaluate.tasks import task_scores
+from shoestring.evaluate.text import embedded_tokens, file_tokens, heldout_tokens
+from shoestring.evaluate.windows import Score, bits_per_byte
+from shoestring.measure import Hardware, Quantity
+from shoestring.model import ModelConfig, Transformer
+from shoestring.model.cost import forward_flops
+from shoestring.technique import FileName, Part, Prediction, Sketch, State, StepName, Technique, Work
+from shoestring.tokenizer import Tokenizer
+
+BITS = "bits_per_byte"
+Count = Annotated[int, Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was found: figures by name, and the windows' score when there was one."""
+
+    figures: dict[str, Quantity]
+    score: Score | None
+
+
+def measure_model(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    text: Path | str | None,
+    context: int = 1024,
+    windows: int | None = None,
+    tasks: Sequence[Path | str] = (),
+    limit: int | None = None,
+    reference: Transformer | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, Quantity]:
+    """bits_per_byte, perplexity and loss on a text file, divergence and agreement with a reference on it, tasks' figures.
+
+    Args:
+        windows: the first so many of `context` tokens; all whole ones when None.
+        limit: rows of each task at the most.
+
+    Raises:
+        FileError, SettingError: a file or a setting that does not fit.
+    """
+    context = min(context, model.config.context)
+    tokens = None
+    if text is not None:
+        tokens = file_tokens(text, tokenizer, None if windows is None else windows * context)
+    return _figures(model, tokenizer, tokens, context, windows, False, tasks, limit, reference, progress).figures
+
+
+def _figures(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    tokens: np.ndarray | None,
+    context: int,
+    windows: int | None,
+    spread: bool,
+    tasks: Sequence[Path | str],
+    limit: int | None,
+    reference: Transformer | None,
+    progress: Callable[[str], None],
+) -> Measured:
+    figures: dict[str, Quantity] = {}
+    score = None
+    if tokens is not None:
+        score = bits_per_byte(model, tokenizer, tokens, context, windows, spread, lambda said: progress(f"bits per byte: {said}"))
+        figures |= score.quantities()
+        if reference is not None:
+            compared = fidelity(model, reference, tokens, context, windows, spread, lambda said: progress(f"fidelity: {said}"))
+            figures |= compared.quantities()
+    for task in tasks:
+        figures |= task_scores(model, tokenizer, task, limit, progress)
+    return Measured(figures, score)
+
+
+class Evaluate(Technique):
+    """Measure the newest checkpoint: bits per byte and perplexity on held-out tokens, task files, fidelity to an earlier step.
+
+    The text is `text`, else the held-out tokens (encoded anew for a model with another tokenizer), else the topics of
+    Python's help. Windows do not overlap; of held-out tokens and of the topics they are spread evenly, of a text they are
+    its first ones.
+    """
+
+    name: ClassVar[str] = "evaluate"
+    room: ClassVar[str] = "evaluate"
+    row: ClassVar[str] = "R6"
+    paper: ClassVar[str] = "fidelity: 2109.03228"
+    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
+    uses: ClassVar[tuple[Part, ...]] = ("tokens",)
+    gives: ClassVar[Part] = "numbers"
+
+    tasks: tuple[FileName, ...] = Field((BITS,), min_length=1)
+    """"bits_per_byte" and paths of JSONL tasks (see docs/evaluate.md for their forms)."""
+    context: Annotated[int, Field(ge=2)] = 256
+    """Tokens of a window; cut to the model's own."""
+    windows: Count = 64
+    """At the most."""
+    text: FileName | None = None
+    """A text, JSONL or Parquet file, or a folder of these, to measure on instead of held-out tokens."""
+    reference: StepName | None = None
+    """An earlier step whose checkpoint this one shall be faithful to."""
+    limit: Count | None = None
+    """Rows of each task at the most; all when not given."""
+
+    def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
+        """Forward passes over the windows and the tasks' rows."""
+        config = sketch.model
+        if not isinstance(config, ModelConfig):
+            raise SettingError("evaluate: needs a checkpoint, and no step before it makes one; put such a step before it")
+        context = min(self.context, config.context)
+        windows = float(self.windows)
+        if self.text is None and sketch.heldout_tokens is not None:
+            windows = max(1.0, min(windows, sketch.heldout_tokens // context))
+        tokens = windows * context if BITS in self.tasks else 0.0
+        tokens += cost.task_tokens(map(Path, self._files()), self.limit)
+        models = 1 if self.reference is None else 2
+        return Prediction(cost.evaluation_usage(config, tokens, context, models, hardware), sketch)
+
+    def apply(self, state: State, work: Work) -> State:
+        """Measure, and write `numbers.json`, with the windows' losses beside it for a paired comparison."""
+        from shoestring import model as models
+
+        model, tokenizer = models.load(state.need("checkpoint", self.name), device=work.device)
+        reference = None
+        if self.reference is not None:
+            earlier = work.earlier[self.reference].need("checkpoint", f"{self.name}.reference ({self.reference})")
+            reference = models.load_model(earlier, device=work.device)
+        tokens, what, spread = self._text(state, tokenizer, work) if BITS in self.tasks else (None, "none", False)
+        context = min(self.context, model.config.context)
+        if context < self.context:
+            work.note(f"evaluate: windows of {context} tokens instead of {self.context}: the model's context ends there")
+        found = _figures(
+            model, tokenizer, tokens, context, self.windows, spread, self._files(), self.limit, reference, work.progress
+        )
+        passes = 1 if reference is None else 2
+        if found.score is not None:
+            work.meter.count(flops=passes * forward_flops(model.config, found.score.tokens, context))
+        about: dict[str, Any] = {"text": what, "context": context}
+        if found.score is not None:
+            about["facts"] = {BITS: found.score.bits_per_byte}
+        with artifact.writing(work.out, self.gives, about) as folder:
+            record = {name: figure.to_json() for name, figure in found.figures.items()}
+            artifact.write_whole(folder / "numbers.json", json.dumps(record, indent=1) + "\n")
+            if found.score is not None:
+                lists = {"losses": found.score.window_losses, "bytes": found.score.window_bytes}
+                artifact.write_whole(folder / "windows.json", json.dumps(lists) + "\n")
+        return state.with_(self.gives, work.out)
+
+    def _files(self) -> list[str]:
+        return [task for task in self.tasks if task != BITS]
+
+    def _text(self, state: State, tokenizer: Tokenizer, work: Work) -> tuple[np.ndarray, str, bool]:
+        """Tokens to measure on, what they are, and whether windows are spread over them."""
+        if self.text is not None:
+            return file_tokens(self.text, tokenizer, self.windows * self.context), self.text, False
+        if state.tokens is not None:
+            tokens = heldout_tokens(state.tokens, tokenizer)
+            if tokens is not None:
+                return tokens, "held-out tokens", True
+            work.note("evaluate: no tokens are held out; measuring on the embedded text instead")
+        return embedded_tokens(tokenizer), "embedded: pydoc topics", True

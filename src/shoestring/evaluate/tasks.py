@@ -1,0 +1,156 @@
+"""Task scores: which choice a model holds likeliest, whether it would say a continuation, whether it answers word for word.
+
+As lm-evaluation-harness scores them: log-likelihoods of continuations given their contexts; accuracy of the likeliest choice,
+raw and per byte of the choice's text (so that long choices are not at a disadvantage). Standard errors are over rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shoestring.evaluate.likelihood import Likelihood, evaluating, likelihoods
+from shoestring.evaluate.rows import Choice, Cloze, Exact, Row, read_rows, task_name
+from shoestring.evaluate.windows import figure, interval, ratio_error
+from shoestring.measure import Kind, Quantity
+from shoestring.model import Transformer
+from shoestring.tokenizer import Tokenizer
+
+Progress = Callable[[str], None]
+
+ROOM = 8
+"""Tokens that an answer may be longer than the expected one before it is cut off."""
+
+
+def task_scores(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    path: Path | str,
+    limit: int | None = None,
+    progress: Progress = lambda text: None,
+) -> dict[str, Quantity]:
+    """All figures of one task file, named `<task>.<figure>`.
+
+    Raises:
+        FileError: a row that is not as it should be, with file and line.
+    """
+    rows = read_rows(path, limit)
+    name = task_name(path)
+    said = _score(model, tokenizer, rows, lambda text: progress(f"{name}: {text}"))
+    return {f"{name}.{key}": value for key, value in said.items()}
+
+
+def _score(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Row], progress: Progress) -> dict[str, Quantity]:
+    choices = [row for row in rows if isinstance(row, Choice)]
+    if choices:
+        return choice_scores(model, tokenizer, choices, progress)
+    clozes = [row for row in rows if isinstance(row, Cloze)]
+    if clozes:
+        return cloze_scores(model, tokenizer, clozes, progress)
+    return exact_scores(model, tokenizer, [row for row in rows if isinstance(row, Exact)], progress)
+
+
+def choice_scores(
+    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Choice], progress: Progress = lambda text: None
+) -> dict[str, Quantity]:
+    """`accuracy`: the likeliest option is the right one; `accuracy_normalised`: likeliest per byte."""
+    pairs = [option for row in rows for option in row.options]
+    scored = iter(continuation_likelihoods(model, tokenizer, pairs, progress))
+    raw, normalised = [], []
+    for row in rows:
+        losses = np.array([next(scored).loss for _ in row.options])
+        sizes = np.array([max(1, len(text.strip().encode("utf-8"))) for _, text in row.options])
+        raw.append(int(losses.argmin()) == row.gold)
+        normalised.append(int((losses / sizes).argmin()) == row.gold)
+    return {"accuracy": share(raw), "accuracy_normalised": share(normalised)}
+
+
+def cloze_scores(
+    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Cloze], progress: Progress = lambda text: None
+) -> dict[str, Quantity]:
+    """`accuracy`: greedy decoding says the continuation; `perplexity` of the continuations' tokens."""
+    scored = continuation_likelihoods(model, tokenizer, [(row.context, row.continuation) for row in rows], progress)
+    losses, counts = [one.loss for one in scored], [one.tokens for one in scored]
+    mean, error = sum(losses) / sum(counts), ratio_error(losses, counts)
+    bounds = interval(mean, error)
+    perplexity = Quantity(
+        math.exp(min(mean, 700.0)),
+        "",
+        Kind.MEASURED,
+        f"{sum(counts)} tokens of {len(rows)} continuations",
+        None if bounds is None else (math.exp(bounds[0]), math.exp(min(bounds[1], 700.0))),
+    )
+    return {"accuracy": share([one.greedy for one in scored]), "perplexity": perplexity}
+
+
+def exact_scores(
+    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Exact], progress: Progress = lambda text: None
+) -> dict[str, Quantity]:
+    """`exact_match`: the greedy answer, up to the end of its line unless the expected one has several, is the expected one.
+
+    White space at the ends and runs of it do not count.
+    """
+    from shoestring.infer import GREEDY, generate, stop_tokens
+
+    context = model.config.context
+    prompts, settings = [], []
+    for row in rows:
+        prompt = tokenizer.encode(row.context) or [tokenizer.end]
+        most = min(len(tokenizer.encode(row.answer)) + ROOM, context - 1)
+        prompts.append(prompt[-(context - most) :])
+        settings.append(GREEDY.model_copy(update={"max_tokens": most}))
+    made: set[int] = set()
+
+    def on_token(number: int, token: int) -> None:
+        made.add(number)
+        progress(f"{len(made)} of {len(rows)} answers begun")
+
+    with evaluating(model):
+        answers = generate(model, prompts, settings, stop_tokens(tokenizer), on_token)
+    right = [_same(tokenizer.decode(answer), row.answer) for answer, row in zip(answers, rows)]
+    return {"exact_match": share(right)}
+
+
+def continuation_likelihoods(
+    model: Transformer, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], progress: Progress = lambda text: None
+) -> list[Likelihood]:
+    """How likely each continuation is after its context; contexts are cut at their beginning where both are too long."""
+    sequences, starts = [], []
+    for context, continuation in pairs:
+        before, after = continuation_tokens(tokenizer, context, continuation)
+        after = after[-model.config.context :]
+        sequence = (before + after)[-(model.config.context + 1) :]
+        sequences.append(sequence)
+        starts.append(len(sequence) - len(after))
+    return likelihoods(model, sequences, starts, progress)
+
+
+def continuation_tokens(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Tokens of a context and of what follows, as one text is tokenised; the end token stands for an empty context.
+
+    Blanks at the context's end belong to the continuation: tokens usually begin with them.
+    """
+    kept = context.rstrip()
+    continuation = context[len(kept) :] + continuation
+    if not kept:
+        return [tokenizer.end], tokenizer.encode(continuation) or [tokenizer.end]
+    before, whole = tokenizer.encode(kept), tokenizer.encode(kept + continuation)
+    after = whole[len(before) :]
+    # Where the first token of the continuation would swallow the context's end, the two are tokenised apart.
+    return (before, after) if after else (before, tokenizer.encode(continuation) or [tokenizer.end])
+
+
+def share(right: Sequence[bool]) -> Quantity:
+    """A share of rows with its standard error sqrt(p (1 - p) / (n - 1))."""
+    count, mean = len(right), sum(right) / len(right)
+    error = math.sqrt(mean * (1 - mean) / (count - 1)) if count > 1 else None
+    return figure(mean, "", f"share of {count} rows", error)
+
+
+def _same(said: str, expected: str) -> bool:
+    if "\n" not in expected.strip():
+        said = said.strip().split("\n")[0]
+    return " ".join(said.split()) == " ".join(expected.split())

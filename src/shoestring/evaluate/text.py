@@ -1,0 +1,94 @@
+"""The text that a model is measured on: a file, held-out tokens, or the embedded default."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from shoestring.errors import FileError
+from shoestring.tokenizer import Tokenizer
+
+CHARACTERS_PER_TOKEN = 16
+"""More than a token holds on average in any text: how much of a long file is enough for so many tokens."""
+
+
+def file_tokens(path: Path | str, tokenizer: Tokenizer, enough: int | None = None) -> np.ndarray:
+    """The tokens of a text file, or of a JSONL, Parquet or folder's documents, each of these closed by the end token.
+
+    Args:
+        enough: stop reading where there are certainly more tokens than this; what comes before is the same.
+
+    Raises:
+        FileError: missing, unreadable or empty.
+    """
+    from shoestring.data.readers import read_texts
+
+    texts = read_texts(path)
+    if len(texts) == 1:
+        return np.array(tokenizer.encode(_beginning(texts[0], enough)), dtype=np.int64)
+    return _closed(texts, tokenizer, enough)
+
+
+def heldout_tokens(path: Path, tokenizer: Tokenizer) -> np.ndarray | None:
+    """The held-out tokens of a tokens artifact, encoded anew when another tokenizer made them; None when there are too few."""
+    from shoestring.data import open_tokens
+
+    opened = open_tokens(path)
+    if len(opened.heldout) < 2:
+        return None
+    theirs = opened.tokenizer()
+    if same_tokenizer(theirs, tokenizer):
+        return opened.heldout
+    starts = opened.heldout_offsets
+    texts = [theirs.decode(opened.heldout[a:b].tolist()) for a, b in pairwise(starts)]
+    return _closed(texts, tokenizer, None)
+
+
+def embedded_tokens(tokenizer: Tokenizer) -> np.ndarray:
+    """The topics of Python's help, which every Python carries: 0.7 MB of prose about the language.
+
+    Raises:
+        FileError: this Python came without them.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise FileError("evaluate: this Python lacks pydoc_data, the default text; give text: a file of your own") from error
+    return _closed([str(topics[name]) for name in sorted(topics)], tokenizer, None)
+
+
+def same_tokenizer(first: Tokenizer, second: Tokenizer) -> bool:
+    """Whether two tokenizers give a text the same ids: vocabulary, merges and how a text is cut are equal."""
+
+    def essence(tokenizer: Tokenizer) -> tuple[object, ...]:
+        model = tokenizer.record["model"]
+        added = sorted((token["id"], token["content"]) for token in tokenizer.record.get("added_tokens") or [])
+        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model.get("merges", [])]
+        cutting = (tokenizer.record.get("normalizer"), tokenizer.record.get("pre_tokenizer"))
+        return model["vocab"], merges, cutting, added, tokenizer.end
+
+    return first is second or essence(first) == essence(second)
+
+
+def _closed(texts: list[str], tokenizer: Tokenizer, enough: int | None) -> np.ndarray:
+    """Documents' tokens one after the other, each closed by the end token."""
+    found: list[int] = []
+    for begin in range(0, len(texts), 256):
+        for tokens in tokenizer.encode_batch(texts[begin : begin + 256]):
+            found += [*tokens, tokenizer.end]
+        if enough is not None and len(found) > enough:
+            break
+    return np.array(found, dtype=np.int64)
+
+
+def _beginning(text: str, tokens: int | None) -> str:
+    """The text up to a line end behind which a token surely begins: before a character that isn't blank."""
+    if tokens is None or len(text) <= tokens * CHARACTERS_PER_TOKEN:
+        return text
+    at = tokens * CHARACTERS_PER_TOKEN
+    while (at := text.find("\n", at) + 1) > 0:
+        if at < len(text) and not text[at].isspace():
+            return text[:at]
+    return text
