@@ -55,7 +55,7 @@ class Sample(Technique):
         usage = predicted_usage(
             seconds=seconds,
             hardware=hardware,
-            flops=self._flops(config, [prompt] * rows, [self.max_tokens] * rows),
+            flops=self._flops(config, [prompt] * rows, [self.max_tokens - 1] * rows),
             peak_memory=cost.answer_memory(config, rows, prompt + self.max_tokens),
             method="roofline of bytes and operations, plus a fixed part per layer",
         )
@@ -95,7 +95,9 @@ class Sample(Technique):
 
         answers = generate(model, prompts, settings, stop_tokens(tokenizer), on_token)
         samples = [{"prompt": text, "text": tokenizer.decode(answer)} for text, answer in zip(self.prompts, answers)]
-        return samples, self._flops(model.config, [len(p) for p in prompts], [max(1, len(a)) for a in answers])
+        # The token that stops an answer took a step too, though it is not part of it.
+        steps = [min(len(answer), one.max_tokens - 1) for answer, one in zip(answers, settings)]
+        return samples, self._flops(model.config, [len(prompt) for prompt in prompts], steps)
 
     def _tokens(self, text: str, tokenizer: Tokenizer) -> list[int]:
         if self.chat:
@@ -103,11 +105,11 @@ class Sample(Technique):
         return tokenizer.encode(text) or [tokenizer.end]
 
     @staticmethod
-    def _flops(config: ModelConfig, prompts: list[int], answers: list[int]) -> float:
-        """Of one pass over each prompt, which gives the first token, and a step for each further one."""
+    def _flops(config: ModelConfig, prompts: list[int], steps: list[int]) -> float:
+        """Of one pass over each prompt, which gives the first token, and of the steps after it."""
         return sum(
-            cost.prefill_flops(config, 1, prompt) + cost.decode_total_flops(config, 1, prompt, answer - 1)
-            for prompt, answer in zip(prompts, answers)
+            cost.prefill_flops(config, 1, prompt) + cost.decode_total_flops(config, 1, prompt, count)
+            for prompt, count in zip(prompts, steps)
         )
 
 
