@@ -65,7 +65,7 @@ def _stir(model: torch.nn.Module) -> None:
     """Random weights, norms and query biases too, so that none is invisible. GPT-2's biases stay zero."""
     generator = torch.Generator().manual_seed(2)
     for name, parameter in model.named_parameters():
-        if "transformer.h" in name and name.endswith("bias") or name == "transformer.ln_f.bias":
+        if ("transformer.h" in name and name.endswith("bias")) or name == "transformer.ln_f.bias":
             continue
         parameter.data = parameter.data + 0.2 * torch.randn(parameter.shape, generator=generator)
 
@@ -105,7 +105,7 @@ def test_reads_shards(tmp_path: Path) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(load_model(tmp_path)(_tokens()), theirs(_tokens()).logits, atol=1e-4, rtol=0)
     shards[1].unlink()
-    with pytest.raises(FileError, match="a shard that .* names is missing"):
+    with pytest.raises(FileError, match=r"a shard that .* names is missing"):
         load_model(tmp_path)
 
 

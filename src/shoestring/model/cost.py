@@ -58,6 +58,14 @@ def weight_bytes(config: ModelConfig, bits_per_weight: float = 16, other_bits: f
     return inner * bits_per_weight / 8 + (parameters(config) - inner) * other_bits / 8
 
 
+def checkpoint_bytes(config: ModelConfig, bits_per_weight: float = 16, other_bits: float = 16) -> float:
+    """Bytes of a checkpoint on disk: its weights, about 120 bytes of safetensors header a tensor, and the tokenizer (about
+    32 bytes an entry: its text, its id and its merge).
+    """
+    tensors = 3 + config.layers * (9 + (3 if config.attention_bias else 0) + (2 if config.head_norm else 0))
+    return weight_bytes(config, bits_per_weight, other_bits) + 120 * tensors + 32 * config.vocabulary
+
+
 def activation_bytes(config: ModelConfig, batch: int, context: int, bytes_per_element: float = 4) -> float:
     """Bytes held for the backward pass of one micro-batch without recomputation, attention fused (no T x T matrix kept)."""
     per_token = 4 * config.width + 2 * config.head_size * (config.heads + config.kv_heads)

@@ -1,6 +1,6 @@
 """Checkpoints in and out: Hugging Face folders of several families, our own, GGUF files."""
 
-from shoestring.model.checkpoint.read import load, load_model, load_tokenizer, read_config, stored_dtype
+from shoestring.model.checkpoint.read import load, load_model, load_tokenizer, read_config, stored
 from shoestring.model.checkpoint.write import facts, save, write
 
-__all__ = ["facts", "load", "load_model", "load_tokenizer", "read_config", "save", "stored_dtype", "write"]
+__all__ = ["facts", "load", "load_model", "load_tokenizer", "read_config", "save", "stored", "write"]

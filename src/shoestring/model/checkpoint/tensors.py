@@ -71,7 +71,10 @@ def write(tensors: Mapping[str, Tensor], file: Path) -> None:
 
     ready = {name: tensors[name].detach().to("cpu").contiguous() for name in sorted(tensors)}
     try:
+        file.touch()
+        mode = file.stat().st_mode
         save_file(ready, file, metadata={"format": "pt"})
+        file.chmod(mode)  # safetensors may leave it readable by its owner alone
     except OSError as error:
         raise file_error(file, error) from error
     except SafetensorError as error:  # carries the operating system's words for a full disk

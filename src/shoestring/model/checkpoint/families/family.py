@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from shoestring.errors import FileError
@@ -83,9 +84,12 @@ class Reading:
         """
         try:
             return ModelConfig(**settings)
-        except ValueError as error:
-            problem = str(error).split("\n")[2 if "\n" in str(error) else 0].strip()
-            raise FileError(f"{self.file}: not a model that shoestring can build: {problem}") from error
+        except ValidationError as error:
+            said = [
+                ".".join([*map(str, e["loc"]), ""]).replace(".", ": ") + e["msg"].removeprefix("Value error, ")
+                for e in error.errors()
+            ]
+            raise FileError(f"{self.file}: not a model that shoestring can build: {'; '.join(said)}") from error
 
     def rope(self) -> dict[str, Any]:
         """Our rotary settings, from where transformers 4 (rope_theta, rope_scaling) or 5 (rope_parameters) puts them.

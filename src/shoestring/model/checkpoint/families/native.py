@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from shoestring.errors import FileError
 from shoestring.model.checkpoint.families.family import Family, Reading
 from shoestring.model.config import ModelConfig
 
@@ -16,7 +17,10 @@ def read_config(reading: Reading) -> ModelConfig:
     Raises:
         FileError: the entry is missing or holds other settings than this version's.
     """
-    return reading.fill(**reading.need("shoestring"))
+    settings = reading.need("shoestring")
+    if not isinstance(settings, dict):
+        raise FileError(f"{reading.file}: shoestring must hold the model's settings, got {settings!r}")
+    return reading.fill(**settings)
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:

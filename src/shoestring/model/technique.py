@@ -1,0 +1,108 @@
+"""Start from a model that others have trained: the cheapest training is the one that is already paid for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from shoestring.artifact import checksum, write_whole, writing
+from shoestring.errors import SettingError
+from shoestring.measure import Hardware, predicted_usage
+from shoestring.model import cost
+from shoestring.model.checkpoint import load, read_config, stored, write
+from shoestring.model.config import ModelConfig
+from shoestring.model.fetch import CATALOGUE, locate
+from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
+
+CONVERTED = 40e6
+"""Weights a second that one core reads, unpacks, writes and checks; `model.convert` when calibrated."""
+
+
+class Pretrained(Technique):
+    """Take a pretrained model as the checkpoint: a folder, a GGUF file or a fetched name, written in the Hugging Face layout.
+
+    Nothing is downloaded; `shoestring fetch NAME` does that.
+    """
+
+    name: ClassVar[str] = "pretrained"
+    room: ClassVar[str] = "model"
+    row: ClassVar[str] = ""
+    saves: ClassVar[tuple[str, ...]] = ("computation", "energy", "money", "data")
+    gives: ClassVar[Part] = "checkpoint"
+
+    source: FileName
+    """A checkpoint folder, a `.gguf` file, or a name that was fetched ("smollm2-135m", "owner/name")."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Of the weights on disk. "auto" keeps the source's; a GGUF file becomes float16."""
+
+    def outside(self) -> str:
+        """A path's contents, or for a fetched name the file that is pinned or the snapshot's revision."""
+        if self.source in CATALOGUE:
+            return CATALOGUE[self.source].sha256
+        try:
+            return super().outside() + locate(self.source).name
+        except SettingError:
+            return super().outside()
+
+    def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
+        """From the configuration, of the files when they are here, else of the catalogue."""
+        config, bits, other = self._shape()
+        parameters = cost.parameters(config)
+        disk = cost.checkpoint_bytes(config, bits, other)
+        usage = predicted_usage(
+            seconds=2 + parameters / hardware.figure("model.convert", CONVERTED),
+            hardware=hardware,
+            # A GGUF file is unpacked to float32 whole.
+            peak_memory=parameters * (4 + other / 8),
+            method="weights / weights converted a second",
+        )
+        return Prediction(
+            usage,
+            sketch.with_(
+                model=config,
+                vocabulary=config.vocabulary,
+                disk_bytes=disk,
+                bits_per_weight=bits,
+                sparsity=0.0,
+                bits_per_byte=None,
+            ),
+        )
+
+    def apply(self, state: State, work: Work) -> State:
+        """Read, and write as a checkpoint artifact."""
+        work.progress(f"reading {self.source}")
+        path = locate(self.source)
+        model, tokenizer = load(path, self._dtype(stored(path)[0]))
+        about: dict[str, Any] = {"origin": self._origin(path)}
+        work.progress("writing the checkpoint")
+        with writing(work.out, "checkpoint", about) as folder:
+            write_whole(folder / "origin.json", json.dumps(about["origin"], indent=1, sort_keys=True) + "\n")
+            about["facts"] = {**write(model, tokenizer, folder), "vocabulary": model.config.vocabulary}
+        work.note(f"{self.source}: {cost.parameters(model.config) / 1e6:.1f} M parameters, {next(model.parameters()).dtype}")
+        return state.with_("checkpoint", work.out)
+
+    def _shape(self) -> tuple[ModelConfig, float, float]:
+        """Configuration, bits per weight of the block matrices and of the rest."""
+        try:
+            config, (dtype, bits) = read_config(self.source), stored(self.source)
+        except SettingError:
+            if self.source not in CATALOGUE:
+                raise
+            config, dtype, bits = CATALOGUE[self.source].config, torch.float16, 16.0
+        other = 8.0 * self._dtype(dtype).itemsize
+        return config, other if bits == 8 * dtype.itemsize else bits, other
+
+    def _dtype(self, source: torch.dtype) -> torch.dtype:
+        return source if self.dtype == "auto" else getattr(torch, self.dtype)
+
+    def _origin(self, path: Path) -> dict[str, Any]:
+        known = CATALOGUE.get(self.source)
+        origin: dict[str, Any] = {"source": self.source, "name": path.name}
+        if path.is_file():
+            origin |= {"bytes": path.stat().st_size, "sha256": checksum(path)}
+        if known is not None:
+            origin |= {"package": known.package, "licence": known.licence}
+        return origin
