@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoestring.explore.factorial import Cell, combinations, contrast, effects, lenth, student, unusable
+from shoestring.explore.factorial import Cell, combinations, effects, unusable
+from shoestring.explore.noise import contrast, lenth, student
 from shoestring.measure import Kind, Quantity, counted, measured, unknown
 
 NAMES = ("a", "b", "c", "d")
@@ -168,3 +169,25 @@ def test_contrasts_are_orthogonal() -> None:
     matrix = np.stack([contrast(subset, 4) for subset in range(1, 16)])
     assert matrix @ matrix.T == pytest.approx(np.eye(15) * 4 / 16)
     assert matrix.sum(axis=1) == pytest.approx(np.zeros(15))
+
+
+def test_windows_that_all_runs_share_are_paired() -> None:
+    """Windows differ a lot, runs by a constant factor and a little noise: pairing sees the noise alone."""
+    generator = np.random.default_rng(3)
+    hard_W = generator.lognormal(0, 0.5, size=64)
+
+    def cell(*names: str, factor: float = 1.0) -> Cell:
+        losses_W = hard_W * factor * np.exp(0.01 * generator.normal(size=64))
+        value, spread = losses_W.mean(), 2 * losses_W.std() / 8
+        figure = Quantity(float(value), "bit/B", Kind.MEASURED, "", (float(value - spread), float(value + spread)))
+        return Cell(frozenset(names), {"bits": figure}, 0, {"bits": list(losses_W / losses_W.sum() - 1 / 64)})
+
+    table = [cell(), cell("a", factor=1.2), cell("b", factor=1.1), cell("a", "b", factor=1.2 * 1.1 * 1.05)]
+    (found,) = combinations(table)
+    assert "64 windows, paired" in found.method
+    assert found.interval is not None
+    assert found.interval[0] < 1.05 < found.interval[1]
+    assert found.interval[1] - found.interval[0] < 0.02
+    (alone,) = combinations([Cell(c.present, c.figures) for c in table])
+    assert alone.interval is not None
+    assert alone.interval[1] - alone.interval[0] > 0.3

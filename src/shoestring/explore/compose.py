@@ -57,6 +57,9 @@ class Composition:
     missing: dict[str, str]
     """Figures that could not be compared, with the reason."""
     started: str
+    hardware: dict[str, Any]
+    """The machine, as `measure.Hardware` says it."""
+    ended: str = field(default_factory=lambda: _now())
     versions: dict[str, str] = field(default_factory=versions)
 
     @property
@@ -78,6 +81,8 @@ class Composition:
             "computed": self.computed,
             "reused": self.reused,
             "started": self.started,
+            "ended": self.ended,
+            "hardware": self.hardware,
             "versions": self.versions,
             "cells": [_written(trial, self.factors) for trial in self.trials],
             "combinations": [asdict(combination) for combination in self.combinations],
@@ -118,9 +123,9 @@ def compose(
     factors = check(recipe, factors)
     if repeats < 1:
         raise SettingError(f"repeats: must be at least 1, got {repeats}")
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    started = _now()
     subsets = [set(subset) for size in range(len(factors), -1, -1) for subset in itertools.combinations(factors, size)]
-    trials = []
+    trials, judged = [], []
     for number, (repeat, present) in enumerate(itertools.product(range(repeats), subsets), start=1):
         name = "+".join(factor for factor in factors if factor in present) or "none"
         seed = recipe.seed + repeat
@@ -131,7 +136,8 @@ def compose(
         cell = Cell(frozenset(present), figures(done), repeat)
         reused = sum(row.reused for row in done.rows)
         trials.append(Trial(cell, seed, os.path.relpath(folder, out), len(done.rows), reused))
-    table = [trial.cell for trial in trials]
+        judged.append(_windows(done))
+    table = _paired([trial.cell for trial in trials], judged)
     found = Composition(
         recipe.name,
         factors,
@@ -141,6 +147,7 @@ def compose(
         effects(table, factors),
         unusable(table),
         started,
+        asdict(done.hardware),
     )
     write_whole(out / "compose.json", json.dumps(found.to_json(), indent=1) + "\n")
     return found
@@ -190,6 +197,39 @@ def figures(done: Run) -> dict[str, Quantity]:
     if judged:
         found["bits_per_byte"] = Quantity.from_json(judged[-1])
     return found
+
+
+def _windows(done: Run) -> tuple[list[int], list[float]]:
+    """Bytes and losses of each window of a run's last evaluation; empty when it left none."""
+    for row in reversed(done.rows):
+        if row.numbers and "bits_per_byte" in row.numbers:
+            try:
+                record = json.loads((done.store / row.key / "windows.json").read_text("utf-8"))
+                return [int(size) for size in record["bytes"]], [float(loss) for loss in record["losses"]]
+            except (OSError, ValueError, KeyError, TypeError):
+                break
+    return [], []
+
+
+def _paired(cells: list[Cell], judged: Sequence[tuple[list[int], list[float]]]) -> list[Cell]:
+    """The cells with what each window adds to log(bits per byte), if all were judged on the same windows.
+
+    Bits per byte is sum(losses) / sum(bytes) up to a constant; its logarithm changes to first order by
+    loss / sum(losses) - bytes / sum(bytes) for each window.
+    """
+    sizes = judged[0][0]
+    if len(sizes) < 2 or any(other != sizes or len(losses) != len(sizes) for other, losses in judged):
+        return cells
+    whole = [sum(losses) for _, losses in judged]
+    influences = [
+        [loss / total_loss - size / sum(sizes) for loss, size in zip(losses, sizes)]
+        for (_, losses), total_loss in zip(judged, whole)
+    ]
+    return [replace(cell, influences={"bits_per_byte": each}) for cell, each in zip(cells, influences)]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _last_checkpoint(done: Run) -> Row | None:

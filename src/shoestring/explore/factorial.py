@@ -5,38 +5,36 @@ Every cell of the 2^k table holds one figure y > 0 for one set of techniques. Wi
 Statistics for Experimenters, chapter 5): for one factor the mean change of log y when it comes in, for several their
 interaction, 0 when they multiply exactly. Beside the contrasts stands the plain question: the measured combination over
 the product of the gains that each factor shows alone. All of these are linear in log y with coefficients that sum to 0, so
-one rule gives every interval.
-
-Intervals, 95 %, from the best source at hand:
-
-- repeats (several seeds): bootstrap of the residuals after cell means and seed means are taken out, pooled over cells;
-- one run, an evaluation with standard errors: those errors, cells taken as independent (they share the text, so this is wide);
-- one run, a counted figure: exact, the interval is a point;
-- one run otherwise: Lenth's pseudo standard error (Technometrics 31, 1989), most contrasts taken for noise; it needs k >= 3.
+one rule gives every interval (`noise.py`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from shoestring.explore.noise import NORMAL, Figure, Noise, contrast
 from shoestring.measure import Kind, Quantity
-
-LEVEL = 0.95
-_DRAWS = 4000
-_Z = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run of the factorial: which factors were in, which repeat, and its figures by name."""
+    """One run of the factorial.
+
+    Attributes:
+        present: the factors that were in.
+        figures: by name.
+        influences: for a figure that is a mean over samples (windows of a text), what each sample adds to the logarithm of
+            the figure; sums to 0. Given when every cell has the same samples, in the same order.
+    """
 
     present: frozenset[str]
     figures: Mapping[str, Quantity]
     repeat: int = 0
+    influences: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +55,9 @@ class Effect:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves 1 out."""
-        return self.interval is not None and not (self.interval[0] <= 1 <= self.interval[1])
+        """Whether the interval leaves 1 out; never for an exact figure, of which every difference is one."""
+        exact = self.interval is not None and self.interval[1] - self.interval[0] < 1e-9
+        return self.interval is not None and not exact and not (self.interval[0] <= 1 <= self.interval[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +85,6 @@ class Combination:
     method: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    """One figure of the whole table: log values (repeats, cells), standard errors of the logs or None, kind."""
-
-    name: str
-    unit: str
-    logs_RC: np.ndarray
-    errors_RC: np.ndarray | None
-    kind: Kind
-
-
 def factors_of(table: Sequence[Cell]) -> tuple[str, ...]:
     """The factors of a table, in alphabetical order."""
     return tuple(sorted(frozenset().union(*(cell.present for cell in table))))
@@ -116,7 +104,7 @@ def effects(table: Sequence[Cell], factors: Sequence[str] | None = None) -> list
     factors = tuple(factors or factors_of(table))
     found = []
     for figure in _figures(table, factors):
-        noise = _Noise(figure, len(factors))
+        noise = Noise(figure, len(factors))
         for subset in sorted(range(1, 2 ** len(factors)), key=lambda s: (s.bit_count(), s)):
             names = tuple(name for bit, name in enumerate(factors) if subset >> bit & 1)
             ratio, interval, method = noise.judge(contrast(subset, len(factors)))
@@ -141,7 +129,7 @@ def combinations(table: Sequence[Cell], factors: Sequence[str] | None = None) ->
         for bit in range(count):
             coefficients_C[1 << bit] -= 1
         coefficients_C[-1] += 1
-        interaction, interval, method = _Noise(figure, count).judge(coefficients_C)
+        interaction, interval, method = Noise(figure, count).judge(coefficients_C)
         measured = math.exp(logs_C[-1] - logs_C[0])
         summed = 1 + sum(gain - 1 for gain in gains.values())
         found.append(
@@ -179,98 +167,7 @@ def unusable(table: Sequence[Cell]) -> dict[str, str]:
     return said
 
 
-def contrast(subset: int, count: int) -> np.ndarray:
-    """Coefficients (2^count,) of the contrast of a set of factors, given as bits; cell c holds the factors of its bits."""
-    signs_C = [(-1) ** (subset.bit_count() - (subset & cell).bit_count()) for cell in range(2**count)]
-    return np.array(signs_C, dtype=np.float64) / 2 ** (count - 1)
-
-
-def lenth(contrasts: Sequence[float]) -> tuple[float, float]:
-    """Lenth's pseudo standard error of a contrast, and the half-width of its 95 % interval (his ME)."""
-    sizes = np.abs(np.asarray(contrasts, dtype=np.float64))
-    first = 1.5 * float(np.median(sizes))
-    small = sizes[sizes < 2.5 * first]
-    error = 1.5 * float(np.median(small)) if small.size else first
-    return error, student(len(sizes) / 3) * error
-
-
-def student(freedom: float, level: float = LEVEL) -> float:
-    """The two-sided quantile of Student's t for a real number (>= 1) of degrees of freedom.
-
-    With x = sqrt(d) tan(a) the density becomes cos(a)^(d-1), smooth on a finite interval, so that Gauss-Legendre is exact
-    to rounding.
-    """
-    nodes, weights = np.polynomial.legendre.leggauss(64)
-
-    def inside(angle: float) -> float:
-        return float((weights * np.cos((nodes + 1) * angle / 2) ** (freedom - 1)).sum() * angle / 2)
-
-    whole = math.sqrt(math.pi) / 2 * math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2))
-    low, high = 0.0, math.pi / 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle) < level * whole else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)
-
-
-class _Noise:
-    """What is known of a figure's noise, and from it the interval of any linear combination of cells."""
-
-    def __init__(self, figure: _Figure, count: int) -> None:
-        self.mean_C = figure.logs_RC.mean(axis=0)
-        self.half_width: float | None = None
-        """Half-width of the interval of a combination whose squared coefficients sum to 1."""
-        self.errors_C: np.ndarray | None = None
-        self.draws_DC: np.ndarray | None = None
-        repeats, cells = figure.logs_RC.shape
-        if repeats > 1:
-            self.draws_DC = _bootstrap(figure.logs_RC)
-            self.method = f"bootstrap over {repeats} repeats"
-        elif figure.kind is Kind.COUNTED:
-            self.half_width, self.method = 0.0, "counted: exact for this seed"
-        elif figure.errors_RC is not None:
-            self.errors_C = figure.errors_RC[0]
-            self.method = "evaluation standard error (cells taken as independent; without the noise of training seeds)"
-        elif count >= 3:
-            _, margin = lenth([float(contrast(s, count) @ self.mean_C) for s in range(1, cells)])
-            self.half_width = margin * math.sqrt(cells) / 2
-            self.method = "Lenth's pseudo standard error of the contrasts"
-        else:
-            self.method = "no interval: one run a cell and fewer than three factors; ask for repeats"
-
-    def judge(self, coefficients_C: np.ndarray) -> tuple[float, tuple[float, float] | None, str]:
-        """Ratio, interval and its method for a combination of log figures."""
-        middle = float(coefficients_C @ self.mean_C)
-        if self.draws_DC is not None:
-            low, high = np.quantile(self.draws_DC @ coefficients_C, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-            interval = (math.exp(middle + float(low)), math.exp(middle + float(high)))
-        else:
-            if self.errors_C is not None:
-                half = _Z * math.sqrt(float((coefficients_C**2) @ (self.errors_C**2)))
-            elif self.half_width is not None:
-                half = self.half_width * math.sqrt(float(coefficients_C @ coefficients_C))
-            else:
-                return math.exp(middle), None, self.method
-            interval = (math.exp(middle - half), math.exp(middle + half))
-        return math.exp(middle), interval, self.method
-
-
-def _bootstrap(logs_RC: np.ndarray) -> np.ndarray:
-    """Draws (draws, cells) of the error of the cell means.
-
-    A seed is shared by all cells of a repeat; what it adds to all of them cancels in every combination here, so seed
-    means go out with cell means. The residuals are scaled up for the means taken out, and by t over normal for their
-    few degrees of freedom.
-    """
-    repeats, cells = logs_RC.shape
-    residuals_RC = logs_RC - logs_RC.mean(axis=0) - logs_RC.mean(axis=1, keepdims=True) + logs_RC.mean()
-    freedom = (repeats - 1) * (cells - 1)
-    scale = math.sqrt(repeats * cells / freedom) * student(freedom) / _Z
-    chosen_DRC = np.random.default_rng(0).integers(residuals_RC.size, size=(_DRAWS, repeats, cells))
-    return (residuals_RC.ravel() * scale)[chosen_DRC].mean(axis=1)
-
-
-def _figures(table: Sequence[Cell], factors: Sequence[str]) -> list[_Figure]:
+def _figures(table: Sequence[Cell], factors: Sequence[str]) -> list[Figure]:
     """The usable figures of a table as arrays over (repeat, cell)."""
     place = {name: bit for bit, name in enumerate(factors)}
     repeats = sorted({cell.repeat for cell in table})
@@ -297,12 +194,15 @@ def _figures(table: Sequence[Cell], factors: Sequence[str]) -> list[_Figure]:
         shape = (len(repeats), 2 ** len(factors))
         errors = [_log_error(quantity) for quantity in quantities]
         known = [error for error in errors if error is not None]
+        influences = [tuple(cells[key].influences.get(name, ())) for key in wanted]
+        paired = len(influences[0]) > 1 and all(len(each) == len(influences[0]) for each in influences)
         found.append(
-            _Figure(
+            Figure(
                 name,
                 first.unit,
                 np.array([math.log(quantity.value or math.nan) for quantity in quantities]).reshape(shape),
                 np.array(known).reshape(shape) if len(known) == len(quantities) else None,
+                np.array(influences).reshape(*shape, -1) if paired else None,
                 Kind.COUNTED if all(quantity.kind is Kind.COUNTED for quantity in quantities) else first.kind,
             )
         )
@@ -313,4 +213,4 @@ def _log_error(quantity: Quantity) -> float | None:
     """The standard error of log(value), from a 95 % interval of a measured figure."""
     if quantity.interval is None or not quantity.value or quantity.kind is not Kind.MEASURED:
         return None
-    return (quantity.interval[1] - quantity.interval[0]) / 2 / _Z / quantity.value
+    return (quantity.interval[1] - quantity.interval[0]) / 2 / NORMAL / quantity.value

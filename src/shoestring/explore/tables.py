@@ -94,7 +94,8 @@ def _interval(interval: tuple[float, float] | None) -> str:
     if interval is None:
         return "none"
     low, high = interval
-    return "exact" if high - low < 1e-9 else f"{low:.2f}–{high:.2f}" if high - low > 0.02 else f"{low:.3f}–{high:.3f}"
+    digits = 2 if high - low > 0.02 else 3 if high - low > 0.004 else 4
+    return "exact" if high - low < 1e-9 else f"{low:.{digits}f}–{high:.{digits}f}"
 
 
 def _by_method(found: Iterable[Combination]) -> dict[str, list[str]]:

@@ -194,23 +194,33 @@ def _path(
 
 
 def _names(steps: Sequence[str], across: Sequence[float], bits: Sequence[Quantity]) -> list[dict[str, Any]]:
-    """The checkpoints' names beside their points, on the side where there is room, on a ground that hides the lines."""
-    middle = max(across) / 2
-    return [
-        {
-            "x": place,
-            "y": figure.value,
-            "text": name,
-            "showarrow": False,
-            "xanchor": "left" if place <= middle else "right",
-            "xshift": 9 if place <= middle else -9,
-            "yshift": 9,
-            "bgcolor": "var(--raised)",
-            "borderpad": 1,
-            "opacity": 0.9,
-        }
-        for name, place, figure in zip(steps, across, bits)
-    ]
+    """The checkpoints' names beside their points, on a ground that hides the lines, one above the other where points meet."""
+    ends = [bound for figure in bits for bound in (figure.interval or (figure.value or 0.0, figure.value or 0.0))]
+    pixels = 250 / ((max(ends) - min(ends)) or 1.0)
+    widest = max(across)
+    placed: list[tuple[float, float]] = []
+    found = []
+    for name, place, figure in zip(steps, across, bits):
+        height, shift = (figure.value or 0.0) * pixels, 9
+        while any(abs(place - x) < widest / 4 and abs(height + shift - y) < 16 for x, y in placed):
+            shift += 8
+        placed.append((place, height + shift))
+        left = place <= widest / 2
+        found.append(
+            {
+                "x": place,
+                "y": figure.value,
+                "text": name,
+                "showarrow": False,
+                "xanchor": "left" if left else "right",
+                "xshift": 9 if left else -9,
+                "yshift": shift,
+                "bgcolor": "var(--raised)",
+                "borderpad": 1,
+                "opacity": 0.9,
+            }
+        )
+    return found
 
 
 def _chart(traces: list[dict[str, Any]], across: str, up: str, *, legend: bool = False) -> Chart:

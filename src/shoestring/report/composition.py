@@ -16,6 +16,7 @@ def composition(compose: dict[str, Any]) -> dict[str, Any]:
     names = {"bits_per_byte": "Bits per byte", **COLUMNS}
     return {
         "lead": _composition_lead(compose, factors),
+        "methods": _methods(compose.get("combinations", []), names),
         "combinations": _combinations(compose.get("combinations", []), factors, names),
         "effects": _effects(compose.get("effects", []), names),
         "cells": _cells(compose.get("cells", []), names),
@@ -27,17 +28,24 @@ def _composition_lead(compose: dict[str, Any], factors: Sequence[str]) -> str:
     count, repeats = len(compose.get("cells", [])), compose.get("repeats", 1)
     seeds = f", {repeats} seeds each" if repeats > 1 else ""
     return (
-        f"{count} runs, every combination of {', '.join(factors)}{seeds}. A gain is the figure with one of them alone over the "
-        f"figure with none; interaction is the measured combination over the product of the gains. {compose.get('computed', 0)} "
-        f"steps were computed, {compose.get('reused', 0)} taken from the store. Costs are those of all steps, automatic "
-        "evaluations left out; the size is that of the last model. Costs of steps add up rather than multiply: the last column "
-        "but one compares with that."
+        f"{count} runs, every combination of {', '.join(factors)}{seeds}: {compose.get('computed', 0)} steps were computed, "
+        f"{compose.get('reused', 0)} taken from the store. Interaction is the measured combination over the product of the "
+        "gains that each has alone. Time, energy and money of steps add up rather than multiply: the last column compares "
+        "with their sum. The evaluations behind the steps are not in them; on disk is the last model."
     )
+
+
+def _methods(entries: Iterable[dict[str, Any]], names: dict[str, str]) -> dict[str, list[str]]:
+    """Where the intervals come from, with the figures that share it."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        found.setdefault(str(entry.get("method", "")), []).append(names.get(entry["figure"], entry["figure"]))
+    return found
 
 
 def _combinations(entries: Iterable[dict[str, Any]], factors: Sequence[str], names: dict[str, str]) -> Grid:
     gains = [f"{name} alone" for name in factors]
-    columns = ["Figure", "Without", *gains, "Product", "Together", "Interaction", "95 %", "Against the sum", "Interval from"]
+    columns = ["Figure", "Without", *gains, "Product", "Together", "Interaction", "95 %", "Against the sum"]
     rows = []
     for entry in entries:
         base = Quantity(entry["baseline"], entry["unit"], Kind.MEASURED)
@@ -47,31 +55,29 @@ def _combinations(entries: Iterable[dict[str, Any]], factors: Sequence[str], nam
                 Value(names.get(entry["figure"], entry["figure"])),
                 Value(text(base, entry["figure"]), exact(base)),
                 *(Value(_ratio(ratio), repr(ratio)) for ratio in ratios),
-                Value(_interval(entry.get("interval"))),
+                Value(_interval(entry.get("interval")), title=entry.get("method", "")),
                 Value("" if entry.get("additive") is None else _ratio(entry["additive"])),
-                Value(entry.get("method", "")),
             ]
         )
     caption = "Each gain alone, their product, and the measured combination, as ratios to the run without any"
-    return Grid(caption, columns, rows, set(columns[1:-1]))
+    return Grid(caption, columns, rows, set(columns[1:]))
 
 
 def _effects(entries: Iterable[dict[str, Any]], names: dict[str, str]) -> Grid:
     rows = []
     for entry in entries:
         interval = entry.get("interval")
-        clear = "" if interval is None else "no" if interval[0] <= 1 <= interval[1] else "yes"
+        clear = "" if interval is None or _interval(interval) == "exact" else "no" if interval[0] <= 1 <= interval[1] else "yes"
         rows.append(
             [
                 Value(names.get(entry["figure"], entry["figure"])),
                 Value(" × ".join(entry["factors"])),
                 Value(_ratio(entry["ratio"]), repr(entry["ratio"])),
-                Value(_interval(interval)),
+                Value(_interval(interval), title=entry.get("method", "")),
                 Value(clear),
-                Value(entry.get("method", "")),
             ]
         )
-    columns = ["Figure", "Factors", "Ratio", "95 %", "Differs from 1", "Interval from"]
+    columns = ["Figure", "Factors", "Ratio", "95 %", "Differs from 1"]
     return Grid("Contrasts of the full factorial, averaged over the other factors", columns, rows, {"Ratio", "95 %"})
 
 
@@ -99,4 +105,6 @@ def _ratio(ratio: float) -> str:
 def _interval(interval: Sequence[float] | None) -> str:
     if interval is None:
         return "none"
-    return "exact" if interval[1] - interval[0] < 1e-9 else f"{interval[0]:.3f} to {interval[1]:.3f}"
+    low, high = interval
+    digits = 3 if high - low > 0.004 else 4
+    return "exact" if high - low < 1e-9 else f"{low:.{digits}f} to {high:.{digits}f}"

@@ -117,8 +117,11 @@ def reason(quantity: Quantity) -> str:
 
 
 def ratio_text(ratio: float) -> str:
-    """A ratio as people read it: ×1.04."""
-    return f"×{ratio:.2f}" if 0.01 <= ratio < 100 else f"×{ratio:.2g}"
+    """A ratio as people read it, in about three digits: ×1.04, ×17.2, ×190."""
+    if not 1e-3 <= ratio < 1e4:
+        return f"×{ratio:.1e}"
+    digits = 3 if ratio < 0.1 else 2 if ratio < 10 else 1 if ratio < 100 else 0
+    return f"×{ratio:.{digits}f}"
 
 
 def _cell(step: str, figure: str, predicted: Quantity, measured: Quantity, partial: tuple[bool, bool] = (False, False)) -> Cell:

@@ -35,13 +35,15 @@ class Grid:
 
 def headline(record: Record) -> list[dict[str, Any]]:
     """What was run, on what, when, for how long."""
-    run = record.run or {}
+    run = record.run or record.compose or {}
     hardware = run.get("hardware") or {}
     parts: list[dict[str, Any]] = []
     if hardware:
         count = hardware.get("count", 1)
         name = f"{count} × {hardware.get('name')}" if count > 1 else str(hardware.get("name"))
-        parts.append({"text": f"on {name}" + (f", {run['threads']} threads" if run.get("threads") else ""), "strong": True})
+        threads = run.get("threads")
+        working = f", {threads} thread{'s' if threads != 1 else ''}" if threads else ""
+        parts.append({"text": f"on {name}{working}", "strong": True})
         parts.append({"text": _calibration(str(hardware.get("calibrated") or "")), "strong": False})
     if started := _moment(run.get("started")):
         parts.append({"text": f"started {started:%d %B %Y, %H:%M} UTC", "strong": False})
