@@ -27,7 +27,9 @@ IGNORED = -100
 """A target that does not count."""
 
 CHUNK = 16_384
-"""Tokens whose logits exist at one time, unless set otherwise: on an H200 larger ones are no faster."""
+"""Tokens whose logits exist at one time, unless set otherwise: on an H200 twice as many are no faster."""
+CPU_CHUNK = 512
+"""The most on a CPU: there the logits then stay in its cache (4096 x 4096 logits: 0.29 s against 0.39 s for all at once)."""
 
 Objective = Callable[[Any, "Batch"], Tensor]
 """Model and batch -> mean loss over the batch's counted targets, a scalar to differentiate."""
@@ -70,6 +72,7 @@ class _Chunked(torch.autograd.Function):
         device = hidden_NC.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NC.dtype
         inputs_NC, matrix_VC = hidden_NC.detach().to(dtype), weight_VC.detach().to(dtype)
+        chunk = chunk if device == "cuda" else min(chunk, CPU_CHUNK)
         wide = torch.promote_types(dtype, torch.float32)
         kernel = _kernel(hidden_NC.device, wide)
         share = (targets_N != IGNORED).sum().clamp(min=1).to(wide).reciprocal()
