@@ -4,8 +4,8 @@
 
 The corpus: documents of lines drawn at random from the Python standard library, so that unrelated ones share phrases; about a
 third are copies of another one with a known number of words replaced, from untouched to half. Truth comes from plain Python
-sets, without a line of the code under test: all pairs inside each planted family, all pairs of a sample of the corpus, and all pairs
-inside each cluster that was found. The peer (datasketch, when it can be imported) gets the same documents, shingles,
+sets, without a line of the code under test: all pairs inside each planted family, all pairs of a sample of the corpus, and all
+pairs inside each cluster that was found. The peer (datasketch, when it can be imported) gets the same documents, shingles,
 threshold and number of hash functions, on a part of the corpus because it is slow.
 """
 

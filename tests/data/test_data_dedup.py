@@ -55,7 +55,7 @@ def table(texts: list[str]) -> pa.Table:
 def test_precision_is_one_and_recall_above_99_percent_against_all_pairs() -> None:
     import daft
 
-    texts = planted(500)
+    texts = planted(320)
     found = minhash.find(daft.from_arrow(table(texts)), threshold=0.8, shingle=5)
     truth = Clusters.of(len(texts))
     sets = [shingles(text) for text in texts]
@@ -64,7 +64,7 @@ def test_precision_is_one_and_recall_above_99_percent_against_all_pairs() -> Non
         truth.join(i, j)
     together = {(i, j) for i, j in itertools.combinations(range(len(texts)), 2) if found.clusters[i] == found.clusters[j]}
     wanted = {(i, j) for i, j in itertools.combinations(range(len(texts)), 2) if truth.root(i) == truth.root(j)}
-    assert len(pairs) > 100
+    assert len(pairs) > 60
     assert not together - wanted
     assert len(together & wanted) >= 0.99 * len(wanted)
 

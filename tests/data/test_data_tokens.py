@@ -132,6 +132,7 @@ def test_a_technique_on_plain_files(tmp_path: Path) -> None:
     again = data.run_on_files(data.Exact(), tmp_path / "out", tmp_path / "again", hardware, **quiet)
     assert again["about"]["drops"] == {}
     assert data.read_texts(tmp_path / "again") == ["the same text"]
+    assert [(d.id, d.source, d.metadata) for d in data.read(tmp_path / "again")] == [("a.txt", "a", None)]
     corpus_made = data.run_on_files(data.Corpus(), tmp_path / "in", tmp_path / "c", hardware, **quiet)
     assert corpus_made["about"]["documents"] == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "c", "in", "out"]

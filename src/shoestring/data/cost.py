@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from shoestring.measure import Hardware, Usage, predicted_usage
 from shoestring.technique import Prediction, Sketch
 
-RATES = {"corpus": 8.0, "quality": 25.0, "exact": 60.0, "minhash": 25.0, "train_tokenizer": 5.0, "encode": 5.0}
+RATES = {"corpus": 40.0, "quality": 14.0, "exact": 60.0, "minhash": 20.0, "train_tokenizer": 9.0, "encode": 7.5}
 """MB of text per second of wall time."""
-START = {"corpus": 1.0, "quality": 1.0, "exact": 0.5, "minhash": 0.7, "tokenize": 0.5}
+START = {"corpus": 0.3, "quality": 0.5, "exact": 0.4, "minhash": 0.6, "tokenize": 0.5}
 """Seconds that a step takes whatever the size: imports, files, threads."""
+STDLIB_SECONDS = 3.0
+"""Seconds to parse the standard library for its docstrings."""
 KEPT = {"quality": (0.95, 0.77), "exact": (1.0, 0.998), "minhash": (0.97, 0.98)}
 """Shares of bytes and of documents that stay. Assumed."""
 STDLIB = {"code": (11.32e6, 725.0), "prose": (2.27e6, 723.0)}
@@ -39,15 +43,14 @@ def files_text(size: float) -> tuple[float, float]:
     return size, max(1.0, size / DOCUMENT)
 
 
-def step_usage(step: str, size: float, hardware: Hardware, held: float | None = None) -> Usage:
-    """What a pass over `size` bytes of text takes."""
+def step_usage(step: str, size: float, hardware: Hardware, more: float = 0.0) -> Usage:
+    """What a pass over `size` bytes of text takes, and `more` seconds."""
     rate = hardware.figure(f"data.{step}.mb_per_s", RATES[step])
-    memory = BASE + HELD * min(size, 2e9) if held is None else held
     return predicted_usage(
-        seconds=START[step] + size / 1e6 / rate,
+        seconds=START[step] + size / 1e6 / rate + more,
         hardware=hardware,
         flops=0.0,
-        peak_memory=memory,
+        peak_memory=BASE + HELD * min(size, 2e9),
         method=f"{rate:g} MB of text per second",
     )
 
@@ -64,9 +67,11 @@ def filtering(step: str, sketch: Sketch, hardware: Hardware) -> Prediction:
 def bytes_per_token(vocabulary: int) -> float:
     """Bytes of mixed code and prose that one token stands for, by size of vocabulary.
 
-    A line in the logarithm of the vocabulary, fitted to BPE trained on the embedded corpus: 2.86 at 1,024, 3.64 at 4,096.
+    Between measured points, in the logarithm of the vocabulary: BPE trained on the embedded corpus after filtering (12.5 MB).
+    The point at 131,072 is assumed.
     """
-    return max(1.0, 2.86 + 0.39 * math.log2(vocabulary / 1024))
+    points = {256: 1.0, 1024: 2.57, 4096: 3.50, 16384: 4.17, 32768: 4.36, 131072: 4.6}
+    return float(np.interp(math.log2(vocabulary), [math.log2(size) for size in points], list(points.values())))
 
 
 def tokenizing(size: float, training: float, hardware: Hardware) -> Usage:

@@ -46,6 +46,9 @@ def read(path: Path | str, pieces: bool = True) -> Iterator[Document]:
     """
     path = Path(path)
     found = False
+    if (path / MANIFEST).is_file():
+        yield from _read_corpus(path)
+        return
     for file in files(path):
         name = file.name if file == path else file.relative_to(path).as_posix()
         for document in _read_file(file, name, pieces):
@@ -106,6 +109,12 @@ def decode(content: bytes, path: Path, offset: int = 0) -> str:
         mark = 3 if offset == 0 and content.startswith(b"\xef\xbb\xbf") else 0
         at, byte = offset + error.start + mark, error.object[error.start]
         raise FileError(f"{path}: not UTF-8 at byte {at} (0x{byte:02x}); convert it, for example with iconv") from error
+
+
+def _read_corpus(path: Path) -> Iterator[Document]:
+    for batch in documents.read(path, Document._fields):
+        for record in batch.to_pylist():
+            yield Document(**record)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

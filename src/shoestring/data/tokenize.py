@@ -29,7 +29,7 @@ PATTERN = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{
 """Where text is cut before pairs are merged: GPT-4's pattern, with numbers in pairs of digits, which suits small vocabularies."""
 END = "<|endoftext|>"
 GIVEN_VOCABULARY = 49152
-"""Assumed of a tokenizer that comes with a checkpoint, until it is known."""
+"""Assumed of a tokenizer that is not trained here, until it is known."""
 CHUNK = 1 << 22
 """Characters encoded at a time."""
 
@@ -97,7 +97,8 @@ class Tokenize(Technique):
         """Time from bytes; tokens from bytes per token by size of vocabulary."""
         size = sketch.text_bytes or 0.0
         trains = self.tokenizer == "train"
-        vocabulary = self.vocabulary if trains else getattr(sketch.model, "vocabulary", GIVEN_VOCABULARY)
+        given = getattr(sketch.model, "vocabulary", None) if self.tokenizer == "checkpoint" else None
+        vocabulary = self.vocabulary if trains else given or GIVEN_VOCABULARY
         usage = cost.tokenizing(size, min(size, self.sample * 1e6) if trains else 0.0, hardware)
         tokens = size / cost.bytes_per_token(vocabulary) + (sketch.documents or 0.0)
         known = {"tokens": tokens * (1 - self.heldout), "heldout_tokens": tokens * self.heldout}
