@@ -24,8 +24,7 @@ steps:
   - pretrain:
       model: {width: 32, layers: 2, heads: 2, context: 32}
       steps: 120
-      batch: 4
-      context: 32
+      batch_tokens: 128
       learning_rate: 0.003
       checkpoint_every: 0.05
   - wanda:    {sparsity: 0.5, samples: 4, length: 32}
