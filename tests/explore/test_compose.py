@@ -123,7 +123,7 @@ def test_eight_runs_share_what_they_have_in_common(composed: tuple[Path, dict]) 
     assert record["factors"] == ["prune", "heal", "quantize"]  # the recipe's order
     assert len(record["cells"]) == 8
     # Distinct artifacts: models after make, prune x heal x quantize prefixes: 1 + 1 + 2 + 4, each with its evaluation.
-    assert record["computed"] == 16
+    assert record["computed"] == record["distinct"] == 16
     assert record["computed"] + record["reused"] == sum(cell["steps"] for cell in record["cells"]) == 2 * (8 + 12)
     assert record["cells"][0]["present"] == ["prune", "heal", "quantize"]
     assert all((out / cell["run"] / "ledger.jsonl").exists() for cell in record["cells"])
@@ -158,6 +158,7 @@ def test_a_second_time_everything_comes_from_the_store_and_the_table_fits_100_co
     out, record = composed
     again = compose(recipe(), ["prune", "heal", "quantize"], out)
     assert again.computed == 0
+    assert again.distinct == 16
     assert json.loads(json.dumps(again.to_json()))["combinations"] == record["combinations"]
     text = again.text()
 

@@ -66,7 +66,7 @@ def write_run(folder: Path, *, status: str = "finished", steps: int = 99, points
         row["reused"] = step in ("corpus", "quality")
         if bits is not None:
             after = _quality(bits)
-            row["quality"] = {"before": before, "after": after}
+            row["quality"] = {"predicted": _foreseen(bits) if step == "pretrain" else None, "before": before, "after": after}
             before = after
         rows.append(row)
         if bits is not None:
@@ -153,6 +153,10 @@ def _quality(bits: float) -> dict[str, Any]:
         "bits_per_byte": Quantity(bits, "bit/B", Kind.MEASURED, "96 held-out windows of 256", interval).to_json(),
         "perplexity": measured(math.exp(bits * 2.4), "").to_json(),
     }
+
+
+def _foreseen(bits: float) -> dict[str, Any]:
+    return {"bits_per_byte": predicted(bits * 1.02, "bit/B", "a scaling law").to_json()}
 
 
 def _evaluation(step: str, store: Path, number: int, bits: float) -> dict[str, Any]:
@@ -246,6 +250,8 @@ def write_composition(folder: Path) -> Path:
         "recipe": "quickstart",
         "factors": ["wanda", "gptq"],
         "repeats": 1,
+        "steps": 24,
+        "distinct": 12,
         "computed": 12,
         "reused": 12,
         "versions": VERSIONS,

@@ -148,7 +148,9 @@ def test_charts_hold_what_the_ledger_says(run: Path) -> None:
     cost = drawn["cost-seconds"]["data"][0]["x"]
     assert cost[0] == pytest.approx(2.31 + 2.84 + 0.61 + 2.77 + 5.92 + 0.004 + 388.4)
     assert [trace["name"] for trace in drawn["loss"]["data"]] == ["pretrain", "distil"]
-    assert {trace["name"] for trace in drawn["prediction"]["data"]} == {"Wall time", "Computation", "Peak memory", "On disk"}
+    foreseen = {trace["name"]: trace["y"] for trace in drawn["prediction"]["data"]}
+    assert set(foreseen) == {"Wall time", "Computation", "Peak memory", "On disk", "Bits per byte"}
+    assert foreseen["Bits per byte"] == ["pretrain"]
     json.dumps(drawn, allow_nan=False)
 
 

@@ -35,6 +35,7 @@ class Trial:
         run: its folder, relative to the composition's.
         steps: how many it has, evaluations counted.
         reused: how many of them came from the store.
+        artifacts: what its steps made, by their names in the store.
     """
 
     cell: Cell
@@ -42,6 +43,7 @@ class Trial:
     run: str
     steps: int
     reused: int
+    artifacts: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,19 @@ class Composition:
         return sum(trial.reused for trial in self.trials)
 
     @property
+    def steps(self) -> int:
+        """Steps of all runs together."""
+        return sum(trial.steps for trial in self.trials)
+
+    @property
+    def distinct(self) -> int:
+        """Different artifacts that these steps make: what runs have in common counts once."""
+        return len(frozenset().union(*(trial.artifacts for trial in self.trials)))
+
+    @property
     def computed(self) -> int:
         """Steps that were carried out, over all runs."""
-        return sum(trial.steps - trial.reused for trial in self.trials)
+        return self.steps - self.reused
 
     def to_json(self) -> dict[str, Any]:
         """What `compose.json` holds."""
@@ -78,6 +90,8 @@ class Composition:
             "recipe": self.recipe,
             "factors": list(self.factors),
             "repeats": self.repeats,
+            "steps": self.steps,
+            "distinct": self.distinct,
             "computed": self.computed,
             "reused": self.reused,
             "started": self.started,
@@ -135,7 +149,8 @@ def compose(
         done = run(shorter, folder, store or out.parent / "store", watch)
         cell = Cell(frozenset(present), figures(done), repeat)
         reused = sum(row.reused for row in done.rows)
-        trials.append(Trial(cell, seed, os.path.relpath(folder, out), len(done.rows), reused))
+        artifacts = frozenset(row.key for row in done.rows)
+        trials.append(Trial(cell, seed, os.path.relpath(folder, out), len(done.rows), reused, artifacts))
         judged.append(_windows(done))
     table = _paired([trial.cell for trial in trials], judged)
     found = Composition(

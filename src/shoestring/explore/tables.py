@@ -40,7 +40,8 @@ def text(composition: Composition) -> str:
         console.print(f"{', '.join(figures)}: {method}", soft_wrap=True, markup=False)
     for figure, reason in composition.missing.items():
         console.print(f"{NAMES.get(figure, figure)} left out: {reason}", soft_wrap=True, markup=False)
-    console.print(f"{composition.computed} steps were computed, {composition.reused} came from the store", markup=False)
+    shared = f"{composition.steps} steps share {composition.distinct} artifacts: {composition.computed} were computed now"
+    console.print(f"{shared}, {composition.reused} came from the store", soft_wrap=True, markup=False)
     return "\n".join(line.rstrip() for line in page.getvalue().rstrip().splitlines())
 
 

@@ -34,6 +34,8 @@ class Row:
     started: str
     reused: bool = False
     automatic: bool = False
+    foreseen: Quality | None = None
+    """Quality predicted for the model that this step makes."""
     before: Quality | None = None
     after: Quality | None = None
     numbers: dict[str, Any] | None = None
@@ -52,7 +54,7 @@ class Row:
             "predicted": self.predicted.to_json(),
             "measured": self.measured.to_json(),
             "disk": {"predicted": self.predicted_disk.to_json(), "measured": self.disk.to_json()},
-            "quality": {"before": _plain(self.before), "after": _plain(self.after)},
+            "quality": {"predicted": _plain(self.foreseen), "before": _plain(self.before), "after": _plain(self.after)},
             "numbers": self.numbers,
             "started": self.started,
             "versions": self.versions,
@@ -76,6 +78,7 @@ class Row:
             started=record["started"],
             reused=record["reused"],
             automatic=record["automatic"],
+            foreseen=_quality(record["quality"].get("predicted")),
             before=_quality(record["quality"]["before"]),
             after=_quality(record["quality"]["after"]),
             numbers=record["numbers"],

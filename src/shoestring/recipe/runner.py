@@ -17,7 +17,7 @@ import yaml
 from shoestring import artifact, measure
 from shoestring.artifact import write_whole
 from shoestring.errors import DamagedArtifact, DeviceError, ShoestringError, file_error
-from shoestring.measure import UNITS, Hardware, Kind, Meter, Quantity, Usage, counted, unknown
+from shoestring.measure import UNITS, Hardware, Kind, Meter, Quantity, Usage, counted, predicted, unknown
 from shoestring.recipe import ledger, store
 from shoestring.recipe.forecast import Forecast, ahead, informed, left, predict, refuse_impossible
 from shoestring.recipe.ledger import Quality, Row
@@ -216,6 +216,9 @@ def _row(step: Step, place: Path, record: Mapping[str, Any], forecast: Forecast)
     numbers = None
     if step.technique.gives == "numbers":
         numbers = json.loads((place / "numbers.json").read_text("utf-8"))
+    foreseen = None
+    if step.technique.gives == "checkpoint" and forecast.sketch.bits_per_byte is not None:
+        foreseen = {"bits_per_byte": predicted(forecast.sketch.bits_per_byte, "bit/B", "the step's own forecast")}
     return Row(
         step=step.name,
         technique=step.technique.name,
@@ -230,6 +233,7 @@ def _row(step: Step, place: Path, record: Mapping[str, Any], forecast: Forecast)
         started=record.get("started", ""),
         reused=bool(record.get("reused")),
         automatic=step.automatic,
+        foreseen=foreseen,
         numbers=numbers,
         versions=record.get("versions", {}),
     )

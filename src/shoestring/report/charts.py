@@ -16,10 +16,10 @@ from shoestring.report.read import Record, training
 
 Chart = dict[str, Any]
 MOST_POINTS = 1200
-RESOURCES = ("seconds", "flops", "peak_memory", "disk", "energy", "communication")
+RESOURCES = ("seconds", "flops", "peak_memory", "disk", "bits_per_byte", "energy", "communication")
 """What is drawn of predictions; money is time times a price, and energy too where it is not measured: they would hide time."""
 COSTS = {"seconds": ("time", "seconds"), "energy": ("energy", "joules"), "money": ("money", "US dollars")}
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "x")
 
 
 def charts(record: Record) -> dict[str, Chart]:

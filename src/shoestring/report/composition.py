@@ -28,10 +28,11 @@ def _composition_lead(compose: dict[str, Any], factors: Sequence[str]) -> str:
     count, repeats = len(compose.get("cells", [])), compose.get("repeats", 1)
     seeds = f", {repeats} seeds each" if repeats > 1 else ""
     return (
-        f"{count} runs, every combination of {', '.join(factors)}{seeds}: {compose.get('computed', 0)} steps were computed, "
-        f"{compose.get('reused', 0)} taken from the store. Interaction is the measured combination over the product of the "
-        "gains that each has alone. Time, energy and money of steps add up rather than multiply: the last column compares "
-        "with their sum. The evaluations behind the steps are not in them; on disk is the last model."
+        f"{count} runs, every combination of {', '.join(factors)}{seeds}. Their {compose.get('steps', 0)} steps share "
+        f"{compose.get('distinct', 0)} artifacts: what runs have in common is made once. Interaction is the measured "
+        "combination over the product of the gains that each has alone. Time, energy and money of steps add up rather than "
+        "multiply: the last column compares with their sum. The evaluations behind the steps are not in them; on disk is the "
+        "last model."
     )
 
 

@@ -54,7 +54,8 @@ def pair(row: Row, figure: str) -> tuple[Quantity, Quantity]:
         return getattr(row.predicted, figure), getattr(row.measured, figure)
     if figure == "disk":
         return row.predicted_disk, row.disk
-    return unknown("bit/B", "not predicted by this step's cost model", Kind.PREDICTED), quality(row)
+    nothing = unknown("bit/B", "this step does not foretell quality", Kind.PREDICTED)
+    return (row.foreseen or {}).get("bits_per_byte") or nothing, quality(row)
 
 
 def quality(row: Row) -> Quantity:
@@ -78,7 +79,8 @@ def totals(rows: Sequence[Row]) -> list[Cell]:
         elif figure == "disk":
             both = _sum([side[0] for side in sides]), _sum([side[1] for side in sides])
         else:
-            both = unknown("bit/B", "not predicted", Kind.PREDICTED), known[-1] if known else nothing
+            foreseen = [pair(row, figure)[0] for row in rows if row.after]
+            both = foreseen[-1] if foreseen else nothing.recast(Kind.PREDICTED, nothing.method), known[-1] if known else nothing
         summed = figure not in ("bits_per_byte", "peak_memory")
         lacks = [summed and both[n].value is not None and any(side[n].value is None for side in sides) for n in (0, 1)]
         found.append(_cell("total", figure, *both, partial=(lacks[0], lacks[1])))
