@@ -130,7 +130,7 @@ class PackedLinear(nn.Module):
             codes_NK: integers in [-2^(bits-1), 2^(bits-1) - 1].
             scale_NG: floating; kept in the dtype it comes in.
             zero_NG: integers in the same range as the codes, or None: w = (code - zero) * scale.
-            group_size: inputs that share a scale; checked against the scales' shape when given, all inputs when None or -1.
+            group_size: inputs that share a scale, -1 for all of them; it follows from the scales' shape when not given.
 
         Raises:
             ValueError: codes out of range, or shapes that don't belong together.
@@ -139,10 +139,10 @@ class PackedLinear(nn.Module):
         for what, values in (("codes", codes_NK), ("zeros", zero_NG)):
             if values is not None and (values.min() < low or values.max() > high):
                 raise ValueError(f"{what} of {bits} bits lie in {low} to {high}, got {int(values.min())} to {int(values.max())}")
-        inputs = codes_NK.shape[1]
-        size = inputs if group_size in (None, -1) else group_size
-        if size is None or scale_NG.shape[1] * size != inputs:
-            raise ValueError(f"groups of {size} in {inputs} inputs need {inputs / (size or 1):g} scales, got {scale_NG.shape[1]}")
+        inputs, groups = codes_NK.shape[1], scale_NG.shape[1]
+        size = {None: inputs // groups, -1: inputs}.get(group_size, group_size)
+        if size is None or groups * size != inputs:
+            raise ValueError(f"groups of {size} in {inputs} inputs need {inputs / (size or 1):g} scales, got {groups}")
         zeros = None if zero_NG is None else pack(zero_NG.to(torch.int8).T.contiguous(), bits).T.contiguous()
         return cls(pack(codes_NK.to(torch.int8), bits), scale_NG.contiguous(), zeros, inputs, bits, bias_N)
 
