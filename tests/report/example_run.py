@@ -209,6 +209,7 @@ def _formulas() -> list[dict[str, Any]]:
         {
             "name": "training seconds",
             "value": 402.0,
+            "unit": "s",
             "formula": "budget - the other steps - 5 % reserve",
             "source": "the recipe's budget",
         },

@@ -94,6 +94,12 @@ def test_kinds_and_reasons_are_said(run: Path) -> None:
     assert "reused" in source
 
 
+def test_the_plan_shows_values_with_their_units_and_all_digits(run: Path) -> None:
+    source = (run / "report.html").read_text("utf-8")
+    assert 'data-value="402.0">402 s</td>' in source
+    assert 'data-value="6242560">6,242,560</td>' in source
+
+
 @pytest.mark.parametrize("steps", [0, 1, 5, 7])
 def test_an_unfinished_run_opens_as_far_as_it_came(tmp_path: Path, steps: int) -> None:
     folder = write_run(tmp_path / "runs" / "half", status="running", steps=steps)

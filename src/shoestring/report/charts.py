@@ -244,8 +244,8 @@ def _ratio_axis(ratios: Sequence[float]) -> dict[str, Any]:
     """A logarithmic axis that holds 1 and all ratios, ticked at plain factors."""
     low, high = min([*ratios, 0.8]) / 1.1, max([*ratios, 1.25]) * 1.1
     steps = [10.0**power * digit for power in range(-6, 7) for digit in (1, 2, 5)]
-    if high / low < 4:
-        steps = sorted({*steps, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.4})
+    steps += (0.7, 0.8, 0.9, 1.1, 1.25) if high / low < 2 else (0.3, 0.7, 1.4, 3.0) if high / low < 12 else ()
+    steps = sorted(set(steps))
     ticks = [tick for tick in steps if low <= tick <= high]
     labels = [f"×{tick:.3g}" for tick in ticks]
     return {"type": "log", "range": [log10(low), log10(high)], "tickvals": ticks, "ticktext": labels, "tickangle": 0}

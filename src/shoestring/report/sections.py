@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,8 @@ def plans(record: Record) -> list[Grid]:
         formulas = [entry for entry in (plan or {}).get("formulas", []) if isinstance(entry, dict)]
         if not formulas:
             continue
-        columns = list(dict.fromkeys(key for entry in formulas for key in entry))
-        values = [[_plain(entry.get(column, "")) for column in columns] for entry in formulas]
+        columns = [key for key in dict.fromkeys(key for entry in formulas for key in entry) if key != "unit"]
+        values = [[_of_plan(entry, column) for column in columns] for entry in formulas]
         grids.append(Grid(f"{row.step}: {len(formulas)} decisions", [c.replace("_", " ") for c in columns], values, {"value"}))
     return grids
 
@@ -171,6 +171,13 @@ def _plain(value: Any) -> Value:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Value(str(value))
     return Value(f"{value:,}" if isinstance(value, int) else f"{value:.6g}", repr(value))
+
+
+def _of_plan(entry: dict[str, Any], column: str) -> Value:
+    """A field of a formula; the value with its unit behind it."""
+    value = _plain(entry.get(column, ""))
+    unit = entry.get("unit")
+    return replace(value, text=f"{value.text} {unit}") if column == "value" and unit else value
 
 
 def _number(value: Any, unit: str = "") -> Value:
