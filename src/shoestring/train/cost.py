@@ -1,0 +1,134 @@
+"""What training costs: the time of an optimizer step, and the memory it holds, before anything is made.
+
+    step = sum over terms of (amount of work in the term) x (seconds per unit of it on this machine)
+
+The terms are those that grow differently with the shape: the blocks' matrix products, the head's, attention's, values
+passed through memory by element-wise operators, logits, parameters updated, layers started. `train.probe` measures the
+seconds per unit by timing real steps. Without a calibration: operations over an assumed share of the vendor's peak.
+
+C width, F feed-forward width, L layers, V vocabulary, N tokens of a micro-batch, P parameters.
+"""
+
+from __future__ import annotations
+
+from shoestring.measure import Hardware, Usage, predicted_usage
+from shoestring.model import ModelConfig
+from shoestring.model.cost import linear_parameters, parameters, training_flops
+from shoestring.train.settings import Precision, Training
+
+MFU = 0.40
+"""Share of a GPU's dense bf16 peak that training reaches, assumed until calibrated: 0.38-0.46 were measured with nanoGPT,
+transformers and modded-nanogpt on an H200 at 124M parameters; 0.38-0.43 are published for Llama 3 (arXiv 2407.21783, table 4)."""
+MFU_FP32 = 0.60
+"""The same of the fp32 peak: plain units are easier to keep busy. Assumed."""
+CPU_SHARE = 0.35
+"""Share of a CPU's matrix rate that training reaches, assumed until calibrated: 0.3-0.5 measured on two 2-core machines."""
+LOOP_SECONDS = 2e-3
+"""Seconds of a step spent outside the model (batch, schedule, log). Assumed; too small to matter in most runs."""
+TERMS = ("matrices", "head", "attention", "elements", "logits", "parameters", "layers")
+"""The terms of a step, in the order of `amounts`."""
+
+
+def amounts(config: ModelConfig, sequences: int, context: int) -> dict[str, float]:
+    """How much of each term one forward and backward pass of a micro-batch holds; `parameters`: once an optimizer step."""
+    tokens = float(sequences * context)
+    gates = 2 if config.feed_forward == "swiglu" else 1
+    width_of_heads = config.head_size * (config.heads + config.kv_heads)
+    return {
+        "matrices": 6.0 * linear_parameters(config) * tokens,
+        "head": 6.0 * config.vocabulary * config.width * tokens,
+        "attention": 6.0 * config.layers * config.heads * config.head_size * (context + 1) * tokens,
+        "elements": config.layers
+        * (6.0 * config.width + 2.0 * width_of_heads + (gates + 2.0) * config.feed_forward_width)
+        * tokens,
+        "logits": float(config.vocabulary) * tokens,
+        "parameters": float(parameters(config)),
+        "layers": float(config.layers),
+    }
+
+
+def calibrated(precision: Precision, hardware: Hardware) -> bool:
+    """Whether real steps in this precision have been timed on the machine."""
+    return f"train.{precision}.matrices" in hardware.reached
+
+
+def step_seconds(
+    config: ModelConfig, batch: int, context: int, precision: Precision, hardware: Hardware, micro_batch: int | None = None
+) -> float:
+    """Seconds of one optimizer step of `batch` sequences, passed in parts of `micro_batch`."""
+    micro = min(batch, micro_batch or batch)
+    passes, devices = batch / micro, hardware.count
+    if not calibrated(precision, hardware):
+        return training_flops(config, batch * context, context) / (assumed_rate(precision, hardware) * devices) + LOOP_SECONDS
+    units = {term: hardware.reached.get(f"train.{precision}.{term}", 0.0) for term in TERMS}
+    work = amounts(config, micro, context)
+    once = work["parameters"] * units["parameters"]
+    each = sum(work[term] * units[term] for term in TERMS if term != "parameters")
+    return passes * each / devices + once + LOOP_SECONDS
+
+
+def assumed_rate(precision: Precision, hardware: Hardware) -> float:
+    """FLOP/s of training on one device that has not been calibrated."""
+    if hardware.device == "cpu":
+        return CPU_SHARE * hardware.rate(precision, share=1.0)
+    if precision == "bf16" and "bf16" in hardware.peak:
+        return MFU * hardware.peak["bf16"]
+    return MFU_FP32 * hardware.peak["fp32"]
+
+
+def faster_precision(config: ModelConfig, micro_batch: int, context: int, hardware: Hardware) -> Precision:
+    """bf16 or fp32, whichever makes the quicker step here. A CPU that was not calibrated keeps to fp32."""
+    if hardware.device == "cpu" and not (calibrated("bf16", hardware) and calibrated("fp32", hardware)):
+        return "fp32"
+    choices: tuple[Precision, ...] = ("bf16", "fp32")
+    return min(choices, key=lambda precision: step_seconds(config, micro_batch, context, precision, hardware))
+
+
+def training_memory(
+    config: ModelConfig,
+    micro_batch: int,
+    context: int,
+    precision: Precision,
+    loss_chunk: int = Training.model_fields["loss_chunk"].default,
+) -> float:
+    """Bytes that training itself holds at the worst moment, on one device: what `train.train` does in eager mode.
+
+    Weights and Adam's two moments stay, in float32 (12 P). The worst moment is either the end of the forward pass (all saved
+    activations, a chunk of logits with its gradient, the head's gradient) or the optimizer step (4 P of gradients).
+    """
+    tokens, P = float(micro_batch * context), parameters(config)
+    logits = min(tokens, loss_chunk or tokens) * config.vocabulary * 8.0
+    head = 4.0 * config.vocabulary * config.width
+    cast = 2.0 * linear_parameters(config) if precision == "bf16" else 0.0
+    saved = config.layers * activation_bytes(config, precision) * tokens + 8.0 * config.width * tokens
+    return 12.0 * P + max(4.0 * P, saved + logits + head + cast)
+
+
+def activation_bytes(config: ModelConfig, precision: Precision) -> float:
+    """Bytes that one layer saves per token for the backward pass, attention fused; counted from PyTorch's saved tensors."""
+    queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
+    hidden = (4 if config.feed_forward == "swiglu" else 2) * config.feed_forward_width
+    if precision == "bf16":
+        return 20.0 * config.width + 12.0 * queries + 4.0 * keys + 2.0 * hidden
+    return 4.0 * (6.0 * config.width + 3.0 * queries + 2.0 * keys + hidden)
+
+
+def training_usage(
+    config: ModelConfig,
+    steps: int,
+    batch: int,
+    context: int,
+    precision: Precision,
+    hardware: Hardware,
+    micro_batch: int | None = None,
+) -> Usage:
+    """What `steps` optimizer steps of `batch` sequences will use, passed in parts of `micro_batch`."""
+    seconds = steps * step_seconds(config, batch, context, precision, hardware, micro_batch)
+    how = "timed steps" if calibrated(precision, hardware) else "operations over an assumed share of the peak"
+    return predicted_usage(
+        seconds=seconds,
+        hardware=hardware,
+        flops=training_flops(config, float(steps) * batch * context, context),
+        peak_memory=training_memory(config, min(batch, micro_batch or batch), context, precision),
+        method=f"{how}, {precision}",
+    )

@@ -1,0 +1,146 @@
+"""What training really reaches on this machine: the figures that `train.cost` multiplies.
+
+Real optimizer steps of a few small shapes are timed through the training loop, in rounds, so that a disturbance hits all
+shapes a little instead of one shape a lot; each shape's time is the median of its steps. The seconds per unit of each
+term are then fitted to the relative errors, none of them negative.
+"""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+
+import numpy as np
+import torch
+
+from shoestring.measure import Hardware
+from shoestring.model import ModelConfig, Transformer
+from shoestring.train.cost import LOOP_SECONDS, TERMS, amounts
+from shoestring.train.loop import train
+from shoestring.train.settings import Precision, Training
+
+Shape = tuple[int, int, int, int, int]
+
+# Width, layers, vocabulary, context, sequences: chosen so that each term has a shape in which it weighs much.
+CPU_SHAPES: tuple[Shape, ...] = (
+    (64, 4, 4096, 256, 8),
+    (128, 6, 1024, 128, 16),
+    (128, 3, 4096, 512, 4),
+    (192, 4, 4096, 256, 8),
+    (256, 2, 8192, 256, 6),
+    (256, 5, 2048, 256, 6),
+    (384, 3, 4096, 256, 4),
+)
+GPU_SHAPES: tuple[Shape, ...] = (
+    (512, 4, 8192, 1024, 32),
+    (768, 4, 32768, 1024, 16),
+    (768, 2, 8192, 2048, 16),
+    (1024, 6, 16384, 1024, 16),
+    (1536, 4, 32768, 512, 16),
+)
+SECONDS = {"cpu": 8.0, "cuda": 3.0}
+"""Time for the rounds of one precision, warm-up and compilation left out; a round that was begun is ended."""
+SLOWER = 1.6
+"""How much slower than fp32 the first shape must be in bf16 for that precision to be given up at once."""
+
+
+def probe(hardware: Hardware) -> dict[str, float]:
+    """Seconds per unit of each term, as `train.fp32.matrices` and so on, and the fit's mean error, `train.fp32.error`.
+
+    About 20 s on a CPU: fp32, then bf16 unless this processor is clearly slower in it. On a GPU bf16 alone, with compiled
+    blocks, as `pretrain` trains there: most of its minute is compilation.
+    """
+    if hardware.device == "cuda":
+        return _figures("bf16", GPU_SHAPES, hardware.device)
+    found = _figures("fp32", CPU_SHAPES, "cpu")
+    middle = CPU_SHAPES[3:4]
+    pace = {precision: times(middle, precision, "cpu", 0.0)[0] for precision in ("fp32", "bf16")}
+    if pace["bf16"] < SLOWER * pace["fp32"]:
+        found |= _figures("bf16", CPU_SHAPES, "cpu")
+    return found
+
+
+def times(shapes: tuple[Shape, ...], precision: Precision, device: str, seconds: float) -> list[float]:
+    """Median seconds of an optimizer step of each shape, over rounds that take about `seconds` in all."""
+    runs = [_Steps(shape, precision, device) for shape in shapes]
+    for run in runs:
+        run.take(3 if device == "cuda" else 1)
+        run.taken.clear()
+    begin = time.perf_counter()
+    while True:
+        for run in runs:
+            run.take(8 if device == "cuda" else 1)
+        if time.perf_counter() - begin >= seconds:
+            break
+    return [median(run.taken) for run in runs]
+
+
+def fit(shapes: tuple[Shape, ...], seconds: list[float]) -> dict[str, float]:
+    """Seconds per unit of each term, from the steps' times: least squares of the relative errors, nothing negative."""
+    rows = [amounts(_config(shape), shape[4], shape[3]) for shape in shapes]
+    work = np.array([[row[term] for term in TERMS] for row in rows], dtype=np.float64)
+    wanted = np.maximum(np.array(seconds) - LOOP_SECONDS, 1e-9)
+    scale = work.max(axis=0)
+    units = nonnegative(work / scale / wanted[:, None], np.ones(len(wanted)))
+    return dict(zip(TERMS, (units / scale).tolist()))
+
+
+def nonnegative(matrix: np.ndarray, target: np.ndarray, rounds: int = 20_000) -> np.ndarray:
+    """The x >= 0 that minimises |matrix x - target|, coordinate by coordinate: exact for a convex problem this small."""
+    gram, side = matrix.T @ matrix, matrix.T @ target
+    x = np.zeros(matrix.shape[1])
+    for _ in range(rounds):
+        before = x.copy()
+        for j in range(len(x)):
+            if gram[j, j] > 0:
+                x[j] = max(0.0, x[j] + (side[j] - gram[j] @ x) / gram[j, j])
+        if np.abs(x - before).max() <= 1e-12 * max(1e-300, x.max()):
+            break
+    return x
+
+
+def _figures(precision: Precision, shapes: tuple[Shape, ...], device: str) -> dict[str, float]:
+    seconds = times(shapes, precision, device, SECONDS[device])
+    units = fit(shapes, seconds)
+    said = [LOOP_SECONDS + sum(units[t] * amounts(_config(s), s[4], s[3])[t] for t in TERMS) for s in shapes]
+    error = float(np.mean([abs(guess / real - 1) for guess, real in zip(said, seconds)]))
+    return {f"train.{precision}.{term}": value for term, value in units.items()} | {f"train.{precision}.error": error}
+
+
+def _config(shape: Shape) -> ModelConfig:
+    width, layers, vocabulary, context, _ = shape
+    return ModelConfig(vocabulary=vocabulary, width=width, layers=layers, heads=max(1, width // 64), context=context)
+
+
+class _Steps:
+    """A model of one shape whose steps can be taken, a few at a time."""
+
+    def __init__(self, shape: Shape, precision: Precision, device: str) -> None:
+        from shoestring.data.loader import Batch
+
+        config = _config(shape)
+        self.model = Transformer(config).initialise(0).to(device)
+        self.settings = Training(precision=precision, compile="regional" if device == "cuda" else "none")
+        draw = torch.Generator().manual_seed(0)
+        tokens_BT = torch.randint(0, config.vocabulary, (shape[4], shape[3] + 1), generator=draw).to(device)
+        self.batch = Batch(tokens_BT[:, :-1].contiguous(), tokens_BT[:, 1:].contiguous(), None)
+        self.device = device
+        self.taken: list[float] = []
+
+    def take(self, steps: int) -> None:
+        """Take steps and note their seconds: each alone on a CPU, their mean on a GPU, which runs ahead of the host."""
+        marks: list[float] = []
+
+        def batches(step: int) -> object:
+            marks.append(time.perf_counter())
+            return self.batch
+
+        # A few steps more than are counted: the first makes the optimizer's state.
+        train(self.model, batches, settings=self.settings, steps=steps + 1, learning_rate=1e-4)  # type: ignore[arg-type]
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        marks.append(time.perf_counter())
+        if self.device == "cuda":
+            self.taken.append((marks[-1] - marks[1]) / steps)
+        else:
+            self.taken += [later - earlier for earlier, later in zip(marks[1:], marks[2:])]
