@@ -1,0 +1,12 @@
+"""How a model shrinks: rounding, GPTQ, pruning by magnitude and by contribution, distillation."""
+
+from shoestring.compress.distil import Distil
+from shoestring.compress.gptq import GPTQ
+from shoestring.compress.magnitude import Magnitude
+from shoestring.compress.rtn import RTN
+from shoestring.compress.wanda import Wanda
+from shoestring.technique import Technique
+
+TECHNIQUES: tuple[type[Technique], ...] = (Magnitude, Wanda, Distil, RTN, GPTQ)
+
+__all__ = ["GPTQ", "RTN", "TECHNIQUES", "Distil", "Magnitude", "Wanda"]

@@ -1,0 +1,236 @@
+"""What the techniques of this room share: load, draw calibration, work on the model in memory, write; and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from shoestring import artifact
+from shoestring.compress import calibration as drawing
+from shoestring.compress import cost
+from shoestring.compress.restart import Restart
+from shoestring.compress.walk import Method, fast_precision, matrices, walk
+from shoestring.errors import SettingError
+from shoestring.measure import Hardware
+from shoestring.model import ModelConfig, PackedLinear, Transformer, load, write
+from shoestring.model.checkpoint import facts
+from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
+
+LENGTH = 512
+"""Tokens of a calibration sequence."""
+
+Count = Annotated[int, Field(gt=0)]
+Said = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Say nothing."""
+
+
+class Compression(Technique):
+    """A technique that changes the blocks' matrices of a model; embedding, head and norms are left alone."""
+
+    room: ClassVar[str] = "compress"
+    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
+    gives: ClassVar[Part] = "checkpoint"
+    stores: ClassVar[torch.dtype | None] = None
+    """The dtype on disk of what is not packed; as it was when None."""
+
+    def apply(self, state: State, work: Work) -> State:
+        """Compress the newest checkpoint."""
+        model, tokenizer = load(state.need("checkpoint", self.name), device=work.device)
+        self.check(model)
+        report = self._run(model, state, work, tokenizer)
+        kept = {key: value for key, value in report.items() if key != "matrices"}
+        about: dict[str, Any] = {"settings": self.model_dump(mode="json"), "report": kept}
+        with artifact.writing(work.out, "checkpoint", about) as folder:
+            about["facts"] = write(model.cpu(), tokenizer, folder, self.stores)
+            artifact.write_whole(folder / "compression.json", _lines(report))
+        return state.with_("checkpoint", work.out)
+
+    def check(self, model: Transformer) -> None:
+        """Refuse, before any work, a model that this technique can't work on.
+
+        Raises:
+            SettingError: layers that are packed already; the technique's own conditions.
+        """
+        refuse_packed(model, self.name)
+
+    @abstractmethod
+    def _run(self, model: Transformer, state: State, work: Work, tokenizer: Any) -> dict[str, Any]:
+        """Call `apply_to` with what the step has at hand."""
+
+
+class Weights(Compression):
+    """A compression that looks at weights alone."""
+
+    def apply_to(self, model: Transformer, calibration_NT: Tensor | None = None, progress: Said = silent) -> dict[str, Any]:
+        """Compress a model in memory, in place.
+
+        Args:
+            calibration_NT: not needed; taken so that all techniques of the room are called alike.
+
+        Returns:
+            A report: `sparsity`, `bits_per_weight` and, for each matrix, its name and relative error.
+
+        Raises:
+            SettingError: a model that does not fit the settings.
+        """
+        self.check(model)
+        reports = []
+        with torch.no_grad():
+            for name, module in list(matrices(model)):
+                reports.append({"name": name, **self._one(model, name, module)})  # type: ignore[arg-type]
+                progress(name)
+        return reported(model, reports)
+
+    @abstractmethod
+    def _one(self, model: Transformer, name: str, linear: torch.nn.Linear) -> dict[str, Any]:
+        """Compress one matrix and say what became of it."""
+
+    def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
+        """A few passes over the weights."""
+        return cost.predict_weights(sketch, hardware, self._bits(), self._sparsity(sketch), self._passes())
+
+    def _bits(self) -> cost.Bits | None:
+        return None
+
+    def _sparsity(self, sketch: Sketch) -> float:
+        return sketch.sparsity
+
+    def _passes(self) -> float:
+        return 1.0
+
+    def _run(self, model: Transformer, state: State, work: Work, tokenizer: Any) -> dict[str, Any]:
+        return self.apply_to(model, progress=work.progress)
+
+
+class Calibrated(Compression):
+    """A compression that looks at what the matrices multiply, through the calibration walk.
+
+    Calibration is drawn from the tokens that the recipe has, or from a text of the user's.
+    """
+
+    uses: ClassVar[tuple[Part, ...]] = ("tokens",)
+
+    calibration: FileName | None = None
+    """A text, JSONL or Parquet file, or a folder, to calibrate with; the recipe's training tokens when not given."""
+    samples: Count = 32
+    """Sequences of calibration."""
+    length: Count | None = None
+    """Tokens of each; 512, or the model's context where that is less, when not given."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the blocks' products in the walk; auto is bf16 where the device has instructions for it. Solving is in fp32."""
+
+    def apply_to(
+        self,
+        model: Transformer,
+        calibration_NT: Tensor | None = None,
+        progress: Said = silent,
+        note: Said = silent,
+        restart: Restart | None = None,
+    ) -> dict[str, Any]:
+        """Compress a model in memory, in place.
+
+        Args:
+            calibration_NT: token numbers, int64, N sequences of T tokens.
+            progress: told after each block.
+            note: told what should be known, such as the precision of the walk.
+            restart: where restart points are kept.
+
+        Returns:
+            A report: `sparsity`, `bits_per_weight` and, for each matrix, its name and relative error.
+
+        Raises:
+            SettingError: a model that does not fit the settings, or no calibration.
+        """
+        self.check(model)
+        if calibration_NT is None or calibration_NT.numel() == 0:
+            raise SettingError(f"{self.name}: needs calibration tokens (sequences x tokens); give some text of the model's kind")
+        if calibration_NT.shape[1] > model.config.context:
+            raise SettingError(
+                f"{self.name}: calibration sequences of {calibration_NT.shape[1]} tokens are longer than the model attends over "
+                f"({model.config.context}); cut them"
+            )
+        precision = self.precision if self.precision != "auto" else fast_precision(next(model.parameters()).device)
+        note(f"{self.name}: calibrating with {calibration_NT.shape[0]} x {calibration_NT.shape[1]} tokens in {precision}")
+        method = self._method(note)
+        reports = walk(model, calibration_NT, method, precision=precision, restart=restart, progress=progress)
+        return reported(model, reports)
+
+    def tokens_of_each(self, config: ModelConfig) -> int:
+        """Tokens of one calibration sequence.
+
+        Raises:
+            SettingError: more than the model attends over.
+        """
+        if self.length is not None and self.length > config.context:
+            raise SettingError(
+                f"{self.name}.length: {self.length} tokens are more than the model attends over ({config.context}); set length "
+                f"to {config.context} or less"
+            )
+        return self.length or min(LENGTH, config.context)
+
+    @abstractmethod
+    def _method(self, note: Said) -> Method:
+        """What this technique does with a group of matrices."""
+
+    def _run(self, model: Transformer, state: State, work: Work, tokenizer: Any) -> dict[str, Any]:
+        length = self.tokens_of_each(model.config)
+        tokens_NT = drawing.draw(
+            tokenizer, self.samples, length, work.seed, self.name, _path(self.calibration), state.tokens, work.note
+        )
+        restart = Restart(work.scratch / "walk")
+        report = self.apply_to(model, tokens_NT, work.progress, work.note, restart)
+        work.meter.count(flops=cost.walk_flops(model.config, tokens_NT.shape[0], tokens_NT.shape[1], self._grams()))
+        return report
+
+    def _grams(self) -> bool:
+        """Whether the walk multiplies Gram matrices."""
+        return True
+
+
+def refuse_packed(model: Transformer, who: str) -> None:
+    """Raises:
+    SettingError: layers are quantized already, so their weights can't be changed.
+    """
+    packed = [name for name, module in matrices(model) if isinstance(module, PackedLinear)]
+    if packed:
+        raise SettingError(
+            f"{who}: {len(packed)} matrices are quantized already ({packed[0]} ...); put this step before the one that "
+            "quantized them, or start from the model as it was"
+        )
+
+
+def reported(model: Transformer, reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """A technique's report: totals of the model, the mean error over matrices, and each matrix."""
+    errors = [report["error"] for report in reports if "error" in report]
+    return {**facts(model), "error": sum(errors) / len(errors) if errors else None, "matrices": reports}
+
+
+def input_widths(model: Transformer) -> dict[str, int]:
+    """Inputs of each matrix, by name."""
+    return {name: int(module.in_features) for name, module in matrices(model)}  # type: ignore[arg-type]
+
+
+def config_widths(config: ModelConfig) -> dict[str, int]:
+    """Inputs of each kind of matrix, by name, before a model exists."""
+    heads, width = config.heads * config.head_size, config.width
+    first = {"mixer.query": width, "mixer.key": width, "mixer.value": width, "mixer.output": heads}
+    gate = {"feed_forward.gate": width} if config.feed_forward == "swiglu" else {}
+    return {**first, **gate, "feed_forward.up": width, "feed_forward.down": config.feed_forward_width}
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
+
+
+def _lines(report: dict[str, Any]) -> str:
+    return json.dumps(report, indent=1) + "\n"

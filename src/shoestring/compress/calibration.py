@@ -1,0 +1,89 @@
+"""Which tokens a model is calibrated with: whole windows drawn from the training tokens or from a text, by the seed.
+
+N windows, T tokens of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shoestring.errors import SettingError
+
+if TYPE_CHECKING:
+    from shoestring.tokenizer import Tokenizer
+
+ENOUGH = 8
+"""A text is encoded until there are this many times the tokens asked for: windows are drawn from all over that."""
+
+
+def draw(
+    tokenizer: Tokenizer,
+    samples: int,
+    length: int,
+    seed: int,
+    who: str,
+    text: Path | None = None,
+    tokens: Path | None = None,
+    note: Callable[[str], None] = print,
+) -> Tensor:
+    """Calibration windows, int64 (N, T).
+
+    Args:
+        tokenizer: the model's.
+        who: the technique, for errors and notes.
+        text: where to draw from; else from the training side of the tokens artifact `tokens`.
+
+    Raises:
+        SettingError: neither is given, the tokens are another tokenizer's, or there are too few for one window.
+    """
+    if text is not None:
+        stream = _encoded(text, tokenizer, samples * length * ENOUGH)
+        source = str(text)
+    elif tokens is not None:
+        from shoestring.data import open_tokens
+        from shoestring.evaluate.text import same_tokenizer
+
+        opened = open_tokens(tokens)
+        if not same_tokenizer(opened.tokenizer(), tokenizer):
+            raise SettingError(
+                f"{who}: the recipe's tokens were made by another tokenizer than the model's; tokenize with "
+                "`tokenizer: checkpoint`, or name a text with `calibration`"
+            )
+        stream, source = opened.train, "the training tokens"
+    else:
+        raise SettingError(f"{who}.calibration: must be given, since no step before it makes tokens; name a text file")
+    found = len(stream) // length
+    if found == 0:
+        raise SettingError(f"{who}.length: {length} tokens are more than {source} has ({len(stream)}); set a smaller length")
+    if found < samples:
+        note(f"{who}: {source} has {found} windows of {length} tokens, fewer than the {samples} asked for; all are used")
+    return windows(stream, samples, length, seed)
+
+
+def windows(stream: np.ndarray, samples: int, length: int, seed: int) -> Tensor:
+    """Windows of a stream that do not overlap, drawn without replacement and kept in the stream's order, int64 (N, T)."""
+    found = len(stream) // length
+    chosen = np.sort(np.random.default_rng(seed).choice(found, size=min(samples, found), replace=False))
+    return torch.from_numpy(np.stack([stream[i * length : (i + 1) * length] for i in chosen]).astype(np.int64))
+
+
+def _encoded(text: Path, tokenizer: Tokenizer, enough: int) -> np.ndarray:
+    """The tokens of a text's documents, each closed by the end token, until there are enough."""
+    from shoestring.data import read_texts
+
+    found: list[int] = []
+    texts = read_texts(text)
+    for document in texts:
+        # At least a byte stands for a token, so a long text is cut where there is certainly enough of it.
+        found += tokenizer.encode(document[: enough * 16])
+        if len(texts) > 1:
+            found.append(tokenizer.end)
+        if len(found) >= enough:
+            break
+    return np.array(found, dtype=np.int64)

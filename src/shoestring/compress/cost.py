@@ -1,0 +1,200 @@
+"""What compressing costs, before it is done: time, operations, memory, and the size of what comes out.
+
+    walk     one pass of the calibration tokens through the blocks (about two when they go in chunks)
+             + the Gram matrices, half of 2 N I^2 for each distinct input
+             + for GPTQ: columns in turn, O I^2 multiply-adds a matrix, and a fixed time for each column
+    weights  passes over the weights
+
+Rates are shares of this machine's matrix products; `figure("compress....")` replaces them where a calibration has measured them.
+Quality is not predicted: no rule says what a given model loses.
+
+O outputs, I inputs, N calibration tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shoestring.measure import Hardware, Usage, predicted_usage
+from shoestring.model import ModelConfig
+from shoestring.model.cost import forward_flops, linear_parameters, parameters
+from shoestring.technique import Prediction, Sketch
+
+SCALE_BITS = 16
+"""Scales are stored in bfloat16."""
+WALK_SHARE = 0.5
+"""Share of the machine's rate of products that the blocks' pass reaches, attention and norms counted in its time."""
+GRAM_SHARE = 0.7
+"""The same of Gram matrices, in fp32."""
+COLUMN_SECONDS = 45e-6
+"""Seconds for a column of GPTQ's loop beside its multiply-adds: a dozen small operations."""
+COLUMN_BYTES_PER_SECOND = 6e9
+"""At which the loop moves the rest of a block: O x block/2 floats are read and written for each column."""
+WEIGHT_BYTES_PER_SECOND = 2e9
+"""Of weights that one pass of rounding or scoring goes through."""
+DISTIL_FACTOR = 1.55
+"""Time of a distillation step over that of a training step: teacher forward 1.33, the rest logits computed again."""
+LOADING_BYTES_PER_SECOND = 0.6e9
+"""Reading a checkpoint, and writing one with its checksum, bytes of float32 weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bits:
+    """How weights are stored: bits of a code, inputs that share a scale (-1: all), with zero points or not."""
+
+    bits: int
+    group_size: int
+    symmetric: bool
+
+    def per_weight(self, config: ModelConfig) -> float:
+        """Bits stored for a weight, scales and zeros counted in, over the blocks' matrices."""
+        extra = SCALE_BITS + (0 if self.symmetric else self.bits)
+        stored = 0.0
+        for outputs, inputs in shapes(config):
+            groups = 1 if self.group_size == -1 else inputs / self.group_size
+            stored += outputs * (inputs * self.bits + groups * extra)
+        return stored * config.layers / linear_parameters(config)
+
+
+def shapes(config: ModelConfig) -> list[tuple[int, int]]:
+    """Outputs and inputs of each matrix of one block."""
+    queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
+    width, inner = config.width, config.feed_forward_width
+    ups = 2 if config.feed_forward == "swiglu" else 1
+    return [(queries, width), (keys, width), (keys, width), (width, queries)] + [(inner, width)] * ups + [(width, inner)]
+
+
+def inputs(config: ModelConfig) -> list[int]:
+    """Widths of a block's distinct inputs: one Gram matrix each."""
+    return [config.width, config.heads * config.head_size, config.width, config.feed_forward_width]
+
+
+def walk_flops(config: ModelConfig, samples: int, length: int, gram: bool = True) -> float:
+    """Operations of the calibration pass through the blocks, and of the Gram matrices."""
+    tokens = samples * length
+    head = 2.0 * config.vocabulary * config.width * tokens
+    products = sum(float(width) * width for width in inputs(config)) * tokens * config.layers if gram else 0.0
+    return forward_flops(config, tokens, length) - head + products
+
+
+def predict_walk(
+    sketch: Sketch,
+    hardware: Hardware,
+    samples: int,
+    length: int | None,
+    precision: str,
+    bits: Bits | None,
+    sparsity: float,
+    gram: bool = True,
+    columns: bool = False,
+) -> Prediction:
+    """What a calibrated technique will use, and the sketch after it.
+
+    Args:
+        length: of a sequence; 512 or the model's context when None.
+        precision: of the walk; "auto" is taken as bf16.
+        bits: of the weights afterwards; None leaves them as they are.
+        sparsity: of the weights afterwards.
+        columns: GPTQ's loop is run.
+    """
+    config = sketch.model
+    if not isinstance(config, ModelConfig):
+        return _unknown(sketch, hardware, bits, sparsity)
+    length = length or min(512, config.context)
+    passed, whole = walk_flops(config, samples, length, gram=False), walk_flops(config, samples, length, gram)
+    dtype = "fp32" if precision == "fp32" else "bf16"
+    seconds = passed / (hardware.rate(dtype) * hardware.figure("compress.walk_share", WALK_SHARE))
+    seconds += (whole - passed) / (hardware.rate("fp32") * hardware.figure("compress.gram_share", GRAM_SHARE))
+    flops = whole
+    if columns:
+        loop, work = _columns(config, hardware)
+        seconds, flops = seconds + loop, flops + work
+    weights = 4.0 * linear_parameters(config)
+    seconds += 4 * weights / hardware.figure("compress.weights", WEIGHT_BYTES_PER_SECOND) + _moving(config, hardware)
+    held = samples * length * 4.0 * (6 * config.width + 4 * config.feed_forward_width)
+    peak = _base(hardware) + 4.0 * parameters(config) + held + 12.0 * max(inputs(config)) ** 2
+    usage = predicted_usage(
+        seconds=seconds, hardware=hardware, flops=flops, peak_memory=peak, method="one pass of calibration, Gram matrices, solver"
+    )
+    return Prediction(usage, _after(sketch, config, bits, sparsity))
+
+
+def predict_weights(sketch: Sketch, hardware: Hardware, bits: Bits | None, sparsity: float, passes: float) -> Prediction:
+    """What a technique that only looks at weights will use, and the sketch after it."""
+    config = sketch.model
+    if not isinstance(config, ModelConfig):
+        return _unknown(sketch, hardware, bits, sparsity)
+    weights = linear_parameters(config)
+    rate = hardware.figure("compress.weights", WEIGHT_BYTES_PER_SECOND)
+    seconds = passes * 4.0 * weights / rate + _moving(config, hardware)
+    peak = _base(hardware) + 4.0 * parameters(config) + (weights if bits else 0.0)
+    usage = predicted_usage(
+        seconds=seconds, hardware=hardware, flops=passes * 2.0 * weights, peak_memory=peak, method="passes over the weights"
+    )
+    return Prediction(usage, _after(sketch, config, bits, sparsity))
+
+
+def disk_bytes(config: ModelConfig, bits_per_weight: float, other_bits: float) -> float:
+    """Bytes of the weights' file."""
+    inner = linear_parameters(config)
+    return inner * bits_per_weight / 8 + (parameters(config) - inner) * other_bits / 8
+
+
+def _columns(config: ModelConfig, hardware: Hardware) -> tuple[float, float]:
+    """Seconds and operations of GPTQ's loop and its factorisations; matrices of one input are rounded together."""
+    fixed = hardware.figure("compress.column", COLUMN_SECONDS)
+    moved = hardware.figure("compress.column_bytes", COLUMN_BYTES_PER_SECOND)
+    seconds = flops = 0.0
+    groups: dict[int, list[tuple[int, int]]] = {}
+    for outputs, width in shapes(config):
+        groups.setdefault(width, []).append((outputs, width))
+    for width in inputs(config):
+        seconds += fixed * width
+    for outputs, width in shapes(config):
+        seconds += width * outputs * 64 * 8.0 / moved
+        flops += 1.0 * outputs * width * width + 4.0 * outputs * width * width
+    flops += sum(4 / 3 * width**3 for width in inputs(config))
+    return config.layers * (seconds + flops / hardware.rate("fp32") / config.layers), config.layers * flops
+
+
+def _after(sketch: Sketch, config: ModelConfig, bits: Bits | None, sparsity: float) -> Sketch:
+    if bits is None:
+        return sketch.with_(sparsity=sparsity, bits_per_byte=None)
+    stored = bits.per_weight(config)
+    return sketch.with_(
+        sparsity=sparsity, bits_per_weight=stored, disk_bytes=disk_bytes(config, stored, SCALE_BITS), bits_per_byte=None
+    )
+
+
+def _unknown(sketch: Sketch, hardware: Hardware, bits: Bits | None, sparsity: float) -> Prediction:
+    """No model is known yet: nothing can be said of the cost, something of the outcome."""
+    known = {"sparsity": sparsity, "bits_per_byte": None}
+    if bits is not None:
+        known["bits_per_weight"] = float(bits.bits)
+    usage: Usage = predicted_usage(seconds=0.0, hardware=hardware, method="the model is not known yet")
+    return Prediction(usage, sketch.with_(**known))
+
+
+def _moving(config: ModelConfig, hardware: Hardware) -> float:
+    """Seconds to read the checkpoint and to write one."""
+    return 2 * 4.0 * parameters(config) / hardware.figure("compress.loading", LOADING_BYTES_PER_SECOND)
+
+
+def _base(hardware: Hardware) -> float:
+    """Bytes that the process holds before any model, on a CPU."""
+    return hardware.figure("process.bytes", 4e8) if hardware.device == "cpu" else 0.0
+
+
+def distil_usage(config: ModelConfig, steps: int, batch: int, length: int, precision: str, hardware: Hardware) -> Usage:
+    """What distillation from a teacher of the student's size uses: training, a third more for the teacher's forward pass, and
+    the logits of both, which the training loop alone would not keep.
+    """
+    from shoestring.train.cost import training_usage
+
+    usage = training_usage(config, steps, batch, length, precision, hardware)  # type: ignore[arg-type]
+    more = hardware.figure("compress.distil_factor", DISTIL_FACTOR)
+    grown = {key: getattr(usage, key).scaled(more) for key in ("seconds", "energy", "carbon", "money")}
+    memory = usage.peak_memory.scaled(1.0)
+    extra = 4.0 * parameters(config) + 6 * 4.0 * min(2048, batch * length) * config.vocabulary
+    memory = memory + predicted_usage(seconds=0.0, hardware=hardware, peak_memory=extra, method=memory.method).peak_memory
+    return usage.with_(**grown, flops=usage.flops.scaled(4 / 3), peak_memory=memory)

@@ -1,0 +1,254 @@
+"""Distillation: a student learns a teacher's whole distribution over the next token, not only the text's one token.
+
+    forward   KL(teacher || student)      the student covers all that the teacher does (Hinton et al., arXiv 1503.02531)
+    reverse   KL(student || teacher)      the student keeps to what the teacher finds likely (MiniLLM, arXiv 2306.08543)
+    jsd       (KL(t || m) + KL(s || m)) / 2,  m the mean of both (GKD, arXiv 2306.13649)
+
+    loss = (1 - alpha) * temperature^2 * divergence at that temperature + alpha * cross-entropy of the text
+
+Zeros of a pruned student stay zero. Logits of `CHUNK` tokens exist at one time, and are computed again for the backward pass.
+
+B batch, T tokens, N tokens that count, C width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from shoestring import artifact
+from shoestring.compress import cost
+from shoestring.compress.base import Count, Said, refuse_packed, silent
+from shoestring.errors import SettingError
+from shoestring.measure import Hardware
+from shoestring.model import ModelConfig, Transformer, load, load_model, write
+from shoestring.model.cost import forward_flops, training_flops
+from shoestring.technique import Part, Prediction, Sketch, State, StepName, Technique, Work
+from shoestring.train import IGNORED, KeepZeros, Objective, Training, train
+
+if TYPE_CHECKING:
+    from shoestring.data.loader import Batch, Loader
+    from shoestring.technique import Budget
+
+CHUNK = 2048
+"""Tokens whose logits exist at one time."""
+KNOWN = 1_000_000
+"""Tokens to take the share of, when nobody knows how many the student has learned from."""
+
+Divergence = Literal["forward", "reverse", "jsd"]
+
+
+def divergence(student_NV: Tensor, teacher_NV: Tensor, kind: Divergence, temperature: float = 1.0) -> Tensor:
+    """The divergence of two distributions given as logits, summed over N, times temperature squared (in nats)."""
+    own_NV = F.log_softmax(student_NV.float() / temperature, dim=-1)
+    theirs_NV = F.log_softmax(teacher_NV.float() / temperature, dim=-1)
+    if kind == "forward":
+        total = F.kl_div(own_NV, theirs_NV, reduction="sum", log_target=True)
+    elif kind == "reverse":
+        total = F.kl_div(theirs_NV, own_NV, reduction="sum", log_target=True)
+    else:
+        middle_NV = torch.logaddexp(own_NV, theirs_NV) - math.log(2.0)
+        own, theirs = (F.kl_div(middle_NV, each_NV, reduction="sum", log_target=True) for each_NV in (own_NV, theirs_NV))
+        total = (own + theirs) / 2
+    return total * temperature**2
+
+
+def objective(teacher: Transformer, kind: Divergence = "forward", temperature: float = 1.0, alpha: float = 0.0) -> Objective:
+    """The loss of distillation from `teacher`, for the training loop: mean over the targets that count."""
+
+    def chunk_loss(model: Transformer, own_NC: Tensor, theirs_NC: Tensor, targets_N: Tensor) -> Tensor:
+        own_NV = model.head(own_NC)
+        loss = (1 - alpha) * divergence(own_NV, teacher.head(theirs_NC), kind, temperature)
+        if alpha > 0:
+            loss = loss + alpha * F.cross_entropy(own_NV.float(), targets_N, reduction="sum")
+        return loss
+
+    def loss(model: Any, batch: Batch) -> Tensor:
+        with torch.no_grad():
+            theirs_BTC = teacher.hidden(batch.tokens_BT, documents_BT=batch.documents_BT)
+        counted = batch.targets_BT != IGNORED
+        own_NC = model.hidden(batch.tokens_BT, documents_BT=batch.documents_BT)[counted]
+        theirs_NC, targets_N = theirs_BTC[counted], batch.targets_BT[counted]
+        total = own_NC.new_zeros((), dtype=torch.float32)
+        for start in range(0, len(targets_N), CHUNK):
+            part = slice(start, start + CHUNK)
+            total = total + checkpoint(chunk_loss, model, own_NC[part], theirs_NC[part], targets_N[part], use_reentrant=False)
+        return total / max(1, len(targets_N))
+
+    return loss
+
+
+class Distil(Technique):
+    """Heal a compressed model by learning from the model it came from, or teach a small model with a large one.
+
+    `teacher` names the step that made the teacher. Weights that are zero stay zero.
+    """
+
+    name: ClassVar[str] = "distil"
+    room: ClassVar[str] = "compress"
+    row: ClassVar[str] = "K1"
+    paper: ClassVar[str] = "1503.02531"
+    saves: ClassVar[tuple[str, ...]] = ("data", "computation")
+    reads: ClassVar[tuple[Part, ...]] = ("checkpoint", "tokens")
+    gives: ClassVar[Part] = "checkpoint"
+
+    teacher: StepName
+    """The step whose checkpoint teaches."""
+    tokens: Count | None = None
+    """To learn from."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """When `tokens` is not given: this share of the tokens that the student has learned from so far."""
+    kind: Divergence = "forward"
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Both distributions are flattened by it."""
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Weight of the text's own next token."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps until the learning rate's peak; then it falls along a cosine."""
+    batch_tokens: Count = 8192
+    """Tokens of one optimizer step."""
+    context: Count | None = None
+    """Tokens of one sequence; the model's own, at most 1024, when not given."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """bf16 on a GPU, fp32 on a CPU, when not given."""
+    time_limit: Annotated[float, Field(gt=0)] | None = None
+    """Seconds; what the budget leaves after the later steps, when not given."""
+
+    def steps(self, learned: float, length: int) -> tuple[int, int]:
+        """Optimizer steps, and sequences of one, for a student that has learned from so many tokens."""
+        wanted = self.tokens or self.share * (learned or KNOWN)
+        batch = max(1, self.batch_tokens // length)
+        return max(1, int(wanted) // (batch * length)), batch
+
+    def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
+        """Training steps of the student, and forward passes of the teacher beside them."""
+        if not isinstance(sketch.model, ModelConfig):
+            return cost.predict_weights(sketch, hardware, None, sketch.sparsity, 0.0)
+        length = self.length(sketch.model)
+        steps, batch = self.steps(sketch.trained_tokens, length)
+        precision = self.precision or ("bf16" if hardware.device == "cuda" else "fp32")
+        usage = cost.distil_usage(sketch.model, steps, batch, length, precision, hardware)
+        tokens = sketch.trained_tokens + steps * batch * length
+        return Prediction(usage, sketch.with_(trained_tokens=tokens, bits_per_byte=None))
+
+    def length(self, config: ModelConfig) -> int:
+        """Tokens of one sequence.
+
+        Raises:
+            SettingError: more than the model attends over.
+        """
+        if self.context is not None and self.context > config.context:
+            raise SettingError(f"distil.context: {self.context} tokens are more than the model attends over ({config.context})")
+        return self.context or min(config.context, 1024)
+
+    def apply_to(
+        self,
+        student: Transformer,
+        teacher: Transformer,
+        loader: Loader,
+        steps: int,
+        progress: Said = silent,
+        note: Said = silent,
+        **loop: Any,
+    ) -> list[dict[str, Any]]:
+        """Train a student in memory, in place.
+
+        Args:
+            loader: its batches; `steps` of them.
+            loop: more arguments of `train.train`, such as `scratch` and `meter`.
+
+        Returns:
+            The training loop's log.
+
+        Raises:
+            SettingError: a quantized student, or vocabularies that differ.
+        """
+        refuse_packed(student, self.name)
+        if student.config.vocabulary != teacher.config.vocabulary:
+            raise SettingError(
+                f"distil.teacher: its vocabulary has {teacher.config.vocabulary} entries, the student's "
+                f"{student.config.vocabulary}; distributions can only be compared over one vocabulary"
+            )
+        device = student.embedding.weight.device
+        teacher = teacher.to(device).eval().requires_grad_(False)
+        keep = KeepZeros(student)
+        how = "Jensen-Shannon divergence" if self.kind == "jsd" else f"{self.kind} KL"
+        note(f"distilling by {how} in {steps} steps; zeros stay in {len(keep.masks)} matrices")
+        settings = Training(
+            schedule="cosine",
+            weight_decay=0.0,
+            precision=self.precision or ("bf16" if device.type == "cuda" else "fp32"),
+            log_every=max(1, steps // 50),
+        )
+        return train(
+            student,
+            loader,
+            objective(teacher, self.kind, self.temperature, self.alpha),
+            settings,
+            steps=steps,
+            learning_rate=self.learning_rate,
+            warmup=int(self.warmup * steps),
+            callbacks=(keep,),
+            progress=progress,
+            note=note,
+            **loop,
+        )
+
+    def apply(self, state: State, work: Work) -> State:
+        """Train the newest checkpoint from its teacher, and write it with the log."""
+        from shoestring.data import open_tokens
+        from shoestring.data.loader import Loader as Windows
+
+        student, tokenizer = load(state.need("checkpoint", self.name), device=work.device)
+        teacher = load_model(self._teacher(work), device=work.device)
+        opened = open_tokens(state.need("tokens", self.name))
+        if opened.vocabulary > student.config.vocabulary:
+            raise SettingError(
+                f"distil: the tokens' vocabulary has {opened.vocabulary} entries, the model's "
+                f"{student.config.vocabulary}; tokenize with `tokenizer: checkpoint`"
+            )
+        length = self.length(student.config)
+        steps, batch = self.steps(work.sketch.trained_tokens, length)
+        loader = Windows(opened.train, opened.train_offsets, batch, length, work.seed + 1)
+        config, theirs = student.config, teacher.config
+        log = self.apply_to(
+            student,
+            teacher,
+            loader,
+            steps,
+            work.progress,
+            work.note,
+            scratch=work.scratch / "distil",
+            meter=work.meter,
+            time_limit=self._limit(work),
+            flops_per_step=training_flops(config, batch * length, length) + forward_flops(theirs, batch * length, length),
+        )
+        about: dict[str, Any] = {"settings": self.model_dump(mode="json")}
+        with artifact.writing(work.out, "checkpoint", about) as folder:
+            facts = write(student.cpu(), tokenizer, folder)
+            (folder / "training.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log), "utf-8")
+            about["facts"] = {**facts, "trained_tokens": work.sketch.trained_tokens + float(log[-1]["tokens"])}
+        return state.with_("checkpoint", work.out)
+
+    def _teacher(self, work: Work) -> Any:
+        made = work.earlier.get(self.teacher)
+        if made is None or made.checkpoint is None:
+            raise SettingError(f"distil.teacher: the step {self.teacher!r} makes no checkpoint; name one that does")
+        return made.checkpoint
+
+    def _limit(self, work: Work) -> float | None:
+        """Seconds: as set, else what the budget leaves after the later steps."""
+        budget: Budget = work.sketch.remaining
+        if self.time_limit is not None or budget.time is None:
+            return self.time_limit
+        after = self.predict(work.sketch, work.hardware).sketch
+        later = 0.0 if work.sketch.rest is None else work.sketch.rest(after).seconds.value or 0.0
+        return max(1.0, budget.time - later)

@@ -1,0 +1,159 @@
+"""The grid that a weight is rounded to: group-wise integers of b bits with a scale each, with or without a zero point.
+
+    symmetric:   weight = code * scale            code in [-2^(b-1), 2^(b-1) - 1], scale = max|weight| / (2^(b-1) - 1/2)
+    asymmetric:  weight = (code - zero) * scale   scale = (max - min) / (2^b - 1), zero the code of weight 0
+
+The divisor 2^(b-1) - 1/2 splits the loss between both ends of the lopsided range; compressed-tensors uses it too. Scales are
+rounded to bfloat16 first, the form in which they are stored, so that codes are the nearest ones on the grid that is really used.
+
+O outputs, I inputs, G groups of inputs, S inputs of one group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from shoestring.errors import SettingError
+
+SHRINKS = tuple(1 - step / 20 for step in range(9))
+"""Shares of the largest weight at which a scale search ends the grid: 1.00, 0.95 ... 0.60."""
+
+Search = Literal["none", "mse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where a matrix's weights may lie.
+
+    Attributes:
+        scales_OG: step of each group, float32 whose values bfloat16 can hold.
+        zeros_OG: code of weight 0 in each group, float32 whole numbers; None on a symmetric grid.
+        bits: of a code.
+    """
+
+    scales_OG: Tensor
+    zeros_OG: Tensor | None
+    bits: int
+
+    @property
+    def lowest(self) -> int:
+        """The smallest code."""
+        return -(1 << (self.bits - 1))
+
+    @property
+    def highest(self) -> int:
+        """The largest code."""
+        return (1 << (self.bits - 1)) - 1
+
+    def codes(self, weight_OI: Tensor) -> Tensor:
+        """The nearest code of each weight, int8 (O, I)."""
+        groups_OGS = weight_OI.unflatten(1, (self.scales_OG.shape[1], -1)) / self.scales_OG[..., None]
+        groups_OGS.round_()
+        if self.zeros_OG is not None:
+            groups_OGS += self.zeros_OG[..., None]
+        return groups_OGS.clamp_(self.lowest, self.highest).to(torch.int8).flatten(1)
+
+    def values(self, codes_OI: Tensor) -> Tensor:
+        """The weights that codes stand for, float32 (O, I)."""
+        groups_OGS = codes_OI.unflatten(1, (self.scales_OG.shape[1], -1)).float()
+        if self.zeros_OG is not None:
+            groups_OGS -= self.zeros_OG[..., None]
+        return (groups_OGS * self.scales_OG[..., None]).flatten(1)
+
+    def rows(self, begin: int, end: int) -> Grid:
+        """The grid of some outputs alone."""
+        zeros = None if self.zeros_OG is None else self.zeros_OG[begin:end]
+        return Grid(self.scales_OG[begin:end], zeros, self.bits)
+
+
+def fit(
+    weight_OI: Tensor,
+    bits: int,
+    group: int,
+    symmetric: bool = True,
+    search: Search = "none",
+    importance_I: Tensor | None = None,
+) -> Grid:
+    """The grid of a matrix: each group's ends at its extreme weights, or where a search finds a smaller squared error.
+
+    Args:
+        weight_OI: float32.
+        group: inputs that share a scale; divides I.
+        search: "mse" tries `SHRINKS` and keeps the best of each group: a few large weights are clipped for a finer step.
+        importance_I: weight of each input's squared error in the search (the Gram matrix's diagonal); even when None.
+    """
+    groups_OGS = weight_OI.unflatten(1, (-1, group))
+    if symmetric:
+        top_OG = torch.linalg.vector_norm(groups_OGS, ord=float("inf"), dim=-1)
+        bottom_OG = -top_OG
+    else:  # zero stays on the grid, so that pruned weights stay zero
+        bottom_OG, top_OG = (extreme.clone() for extreme in torch.aminmax(groups_OGS, dim=-1))
+        bottom_OG.clamp_(max=0.0)
+        top_OG.clamp_(min=0.0)
+    best = _ended(bottom_OG, top_OG, bits, symmetric)
+    if search == "none":
+        return best
+    importance_GS = None if importance_I is None else importance_I.unflatten(0, (-1, group))
+    least_OG = _error(best, weight_OI, importance_GS)
+    for shrink in SHRINKS[1:]:
+        other = _ended(bottom_OG * shrink, top_OG * shrink, bits, symmetric)
+        error_OG = _error(other, weight_OI, importance_GS)
+        better_OG = error_OG < least_OG
+        least_OG = torch.where(better_OG, error_OG, least_OG)
+        zeros = None
+        if best.zeros_OG is not None and other.zeros_OG is not None:
+            zeros = torch.where(better_OG, other.zeros_OG, best.zeros_OG)
+        best = Grid(torch.where(better_OG, other.scales_OG, best.scales_OG), zeros, bits)
+    return best
+
+
+def group_for(inputs: int, group_size: int) -> int:
+    """Inputs of one group: `group_size`, or all of them for -1."""
+    return inputs if group_size == -1 else group_size
+
+
+def check_groups(inputs: dict[str, int], group_size: int, where: str) -> None:
+    """Every matrix can be cut into groups of `group_size` inputs.
+
+    Args:
+        inputs: width of each matrix's input by its name.
+
+    Raises:
+        SettingError: names the matrices that can't, and the nearest size that fits all.
+    """
+    if group_size == -1:
+        return
+    wrong = {name: width for name, width in inputs.items() if width % group_size}
+    if not wrong:
+        return
+    sizes = range(1, max(inputs.values()) + 1)
+    fitting = [size for size in sizes if not any(width % size for width in inputs.values())]
+    closest = max((size for size in fitting if size <= group_size), default=fitting[0])
+    names = sorted({name.partition(".")[2].partition(".")[2] or name for name in wrong})
+    widths = ", ".join(map(str, sorted(set(wrong.values()))))
+    raise SettingError(
+        f"{where}: {group_size} does not divide the inputs ({widths}) of {len(wrong)} matrices ({', '.join(names)}); "
+        f"the nearest size that fits all is {closest}, -1 gives one group to each output"
+    )
+
+
+def _ended(bottom_OG: Tensor, top_OG: Tensor, bits: int, symmetric: bool) -> Grid:
+    """The grid between two ends; a group of zeros gets the scale 1."""
+    steps = (1 << bits) - 1
+    scales_OG = ((top_OG - bottom_OG) / steps).bfloat16().float()
+    scales_OG.masked_fill_(scales_OG == 0, 1.0)
+    if symmetric:
+        return Grid(scales_OG, None, bits)
+    lowest = -(1 << (bits - 1))
+    zeros_OG = (lowest - bottom_OG / scales_OG).round_().clamp_(lowest, lowest + steps)
+    return Grid(scales_OG, zeros_OG, bits)
+
+
+def _error(grid: Grid, weight_OI: Tensor, importance_GS: Tensor | None) -> Tensor:
+    """Squared error of rounding in each group, (O, G)."""
+    error_OGS = (grid.values(grid.codes(weight_OI)) - weight_OI).square_().unflatten(1, (grid.scales_OG.shape[1], -1))
+    return error_OGS.sum(-1) if importance_GS is None else torch.einsum("ogs,gs->og", error_OGS, importance_GS)

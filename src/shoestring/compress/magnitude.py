@@ -1,0 +1,47 @@
+"""Magnitude pruning: the smallest weights become zero. Needs no data; the bar for pruning (Han et al., arXiv 1506.02626)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
+from torch import nn
+
+from shoestring.compress import prune
+from shoestring.compress.base import Weights, input_widths
+from shoestring.model import Transformer
+from shoestring.technique import Sketch
+
+
+class Magnitude(Weights):
+    """Set the smallest weights to zero, in each matrix or in each of its rows."""
+
+    name: ClassVar[str] = "magnitude"
+    row: ClassVar[str] = "I1"
+    paper: ClassVar[str] = "1506.02626"
+    saves: ClassVar[tuple[str, ...]] = ("storage",)
+
+    sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    pattern: prune.Pattern = "unstructured"
+    """n:m keeps n of every m neighbouring inputs."""
+    scope: prune.Scope = "layer"
+    """Within what weights compete: one matrix, or a row (an output) of it; a pattern n:m competes within its m."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Magnitude:
+        prune.check_pattern(self.sparsity, self.pattern)
+        return self
+
+    def check(self, model: Transformer) -> None:
+        super().check(model)
+        prune.check_widths(input_widths(model), self.pattern, "magnitude.pattern")
+
+    def _one(self, model: Transformer, name: str, linear: nn.Linear) -> dict[str, Any]:
+        weight_OI = linear.weight.data
+        return prune.pruned(weight_OI, prune.keep(weight_OI.float().abs(), self.sparsity, self.pattern, self.scope))
+
+    def _sparsity(self, sketch: Sketch) -> float:
+        return max(self.sparsity, sketch.sparsity)
+
+    def _passes(self) -> float:
+        return 10.0

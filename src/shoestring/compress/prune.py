@@ -1,0 +1,86 @@
+"""Which weights a pruned matrix keeps: the best scores of each row, of the whole matrix, or n of every m in a row.
+
+O outputs, I inputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from shoestring.errors import SettingError
+
+Pattern = Literal["unstructured", "2:4", "4:8"]
+Scope = Literal["row", "layer"]
+
+
+def keep(score_OI: Tensor, sparsity: float, pattern: Pattern = "unstructured", scope: Scope = "row") -> Tensor:
+    """True where a weight stays, (O, I): exactly the share `sparsity` (rounded down to whole weights) of lowest scores goes.
+
+    Args:
+        score_OI: a weight's worth, not negative.
+        pattern: "n:m" keeps n of each m neighbouring inputs of a row; `sparsity` and `scope` then say nothing more.
+        scope: within what scores compete: a row (one output), or the layer's whole matrix.
+    """
+    kept_OI = torch.ones_like(score_OI, dtype=torch.bool)
+    if pattern != "unstructured":
+        size = int(pattern.partition(":")[2])
+        return _without_lowest(score_OI.unflatten(1, (-1, size)), size - int(pattern.partition(":")[0])).flatten(1)
+    if scope == "layer":
+        return _without_lowest(score_OI.flatten(), int(sparsity * kept_OI.numel() + 1e-9)).view_as(score_OI)
+    return _without_lowest(score_OI, int(sparsity * score_OI.shape[1] + 1e-9))
+
+
+def check_pattern(sparsity: float, pattern: Pattern) -> None:
+    """A pattern's sparsity is its own.
+
+    Raises:
+        ValueError: `sparsity` says something else.
+    """
+    if pattern != "unstructured":
+        kept, size = map(int, pattern.split(":"))
+        if abs(sparsity - (1 - kept / size)) > 1e-9:
+            raise ValueError(f"pattern {pattern} means sparsity {1 - kept / size:g}, not {sparsity:g}; set one of them only")
+
+
+def check_widths(inputs: dict[str, int], pattern: Pattern, where: str) -> None:
+    """Every matrix can be cut into the pattern's runs of inputs.
+
+    Raises:
+        SettingError: names the matrices that can't.
+    """
+    if pattern == "unstructured":
+        return
+    size = int(pattern.partition(":")[2])
+    wrong = [name for name, width in inputs.items() if width % size]
+    if wrong:
+        raise SettingError(
+            f"{where}: {pattern} needs inputs in runs of {size}, and those of {len(wrong)} matrices ({wrong[0]} ...) are not; "
+            "use unstructured"
+        )
+
+
+def said(pattern: Pattern) -> str:
+    """What a pattern of zeros is good for, in one honest line."""
+    if pattern == "unstructured":
+        return "zeros are stored as zeros: disk, memory and time are saved only where something compresses or skips them"
+    return (
+        f"{pattern}: the zeros have the pattern that sparse tensor cores want, but no kernel here uses it yet; vLLM, "
+        "llm-compressor and torchao dropped 2:4 in 2026"
+    )
+
+
+def pruned(weight_OI: Tensor, kept_OI: Tensor) -> dict[str, Any]:
+    """Set to zero, in place, what is not kept, and say how much that is."""
+    weight_OI.masked_fill_(~kept_OI, 0.0)
+    return {"sparsity": 1 - kept_OI.float().mean().item()}
+
+
+def _without_lowest(score: Tensor, count: int) -> Tensor:
+    """False at the `count` lowest entries along the last dimension; ties are broken, so that the count is exact."""
+    kept = torch.ones_like(score, dtype=torch.bool)
+    if count == 0:
+        return kept
+    return kept.scatter_(-1, score.topk(count, dim=-1, largest=False, sorted=False).indices, False)

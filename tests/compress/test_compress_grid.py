@@ -1,0 +1,97 @@
+"""The grid and rounding to nearest."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shoestring.compress import RTN, grid
+from shoestring.compress.rtn import round_to_nearest
+from shoestring.compress.walk import matrices
+from shoestring.errors import SettingError
+from shoestring.model import ModelConfig, PackedLinear, Transformer
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    bits=st.integers(2, 8),
+    group=st.sampled_from([4, 8, 24]),
+    symmetric=st.booleans(),
+    size=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 10_000),
+)
+def test_rounding_loses_at_most_half_a_step(bits: int, group: int, symmetric: bool, size: float, seed: int) -> None:
+    weight = torch.randn(5, 24, generator=torch.Generator().manual_seed(seed)) * size
+    codes, points = round_to_nearest(weight, bits, group, symmetric)
+    lost = (points.values(codes) - weight).abs().unflatten(1, (-1, group))
+    # Half a step, and what rounding scales to bfloat16 moves the ends by: 2^-8 of at most 2^bits steps.
+    bound = points.scales_OG[..., None] * (0.5 + 2**bits * 2**-8 + 1e-4)
+    assert (lost <= bound).all()
+    assert codes.min() >= points.lowest
+    assert codes.max() <= points.highest
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_zero_stays_zero(symmetric: bool) -> None:
+    weight = torch.rand(8, 32) + 0.5  # all positive: an asymmetric grid would not hold zero by itself
+    weight[:, ::3] = 0.0
+    codes, points = round_to_nearest(weight, 3, 16, symmetric)
+    assert (points.values(codes)[:, ::3] == 0).all()
+
+
+def test_a_group_of_zeros_is_exact() -> None:
+    codes, points = round_to_nearest(torch.zeros(3, 8), 4, 4)
+    assert (points.values(codes) == 0).all()
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_searching_never_loses(symmetric: bool) -> None:
+    weight = torch.randn(32, 64, generator=torch.Generator().manual_seed(0)) ** 3
+    importance = torch.linspace(0.1, 5, 64)
+    for weighting in (None, importance):
+        factor = 1.0 if weighting is None else weighting
+        plain, searched = (
+            ((points.values(points.codes(weight)) - weight).square() * factor).sum()
+            for points in (grid.fit(weight, 3, 16, symmetric, search, weighting) for search in ("none", "mse"))
+        )
+        assert searched < plain
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_packed_layers_hold_exactly_the_codes(model: Transformer, bits: int, symmetric: bool) -> None:
+    before = {name: module.weight.detach().clone() for name, module in matrices(model)}
+    report = RTN(bits=bits, group_size=32, symmetric=symmetric).apply_to(model)
+    for name, module in matrices(model):
+        assert isinstance(module, PackedLinear)
+        codes, points = round_to_nearest(before[name], bits, 32, symmetric)
+        assert torch.equal(module.dequantize(), points.values(codes))
+    extra = 16 if symmetric else 16 + bits
+    assert report["bits_per_weight"] == pytest.approx(bits + extra / 32, rel=0.02)
+
+
+def test_one_group_to_each_output(model: Transformer) -> None:
+    RTN(bits=8, group_size=-1).apply_to(model)
+    assert all(module.group_size == module.in_features for _, module in matrices(model))
+
+
+def test_a_group_size_that_does_not_divide_is_refused_with_the_nearest() -> None:
+    config = ModelConfig(vocabulary=50, width=72, layers=1, heads=4, kv_heads=2, feed_forward_width=192, context=16)
+    model = Transformer(config).initialise()
+    with pytest.raises(SettingError, match=r"rtn\.group_size: 64 does not divide.*\(72\).*mixer\.query.*is 24"):
+        RTN(group_size=64).apply_to(model)
+    assert not any(isinstance(module, PackedLinear) for _, module in matrices(model))
+
+
+@pytest.mark.parametrize("wrong", [{"bits": 1}, {"bits": 9}, {"group_size": 0}, {"group_size": -2}, {"search": "best"}])
+def test_bad_settings(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        RTN(**wrong)
+
+
+def test_what_is_packed_is_not_packed_again(model: Transformer) -> None:
+    RTN(group_size=32).apply_to(model)
+    with pytest.raises(SettingError, match="quantized already"):
+        RTN(group_size=32).apply_to(model)

@@ -1,0 +1,123 @@
+"""The techniques in a recipe: artifacts, calibration, predictions, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shoestring import artifact
+from shoestring.compress import GPTQ, RTN, TECHNIQUES, Distil, Magnitude, Wanda
+from shoestring.compress import calibration as drawing
+from shoestring.compress.walk import matrices
+from shoestring.errors import SettingError
+from shoestring.measure import Hardware
+from shoestring.model import Transformer, load
+from shoestring.model.cost import linear_parameters
+from shoestring.technique import Sketch, State, Work, configure
+from shoestring.tokenizer import Tokenizer
+from tests.compress.conftest import CONFIG
+
+ALL = [
+    RTN(group_size=32),
+    GPTQ(group_size=32, samples=4, length=32),
+    Wanda(samples=4, length=32),
+    Magnitude(),
+]
+
+
+@pytest.mark.parametrize("technique", ALL, ids=lambda technique: technique.name)
+def test_makes_the_same_artifact_twice_and_says_what_it_is(
+    technique: RTN, checkpoint: Path, tokens: Path, work: Callable[..., Work], hardware: Hardware
+) -> None:
+    state = State(checkpoint=checkpoint, tokens=tokens)
+    sums = []
+    for name in ("first", "second"):
+        place = work(name)
+        done = technique.apply(state, place)
+        assert done.checkpoint == place.out
+        sums.append(artifact.verify(place.out).files["model.safetensors"])
+    assert sums[0] == sums[1]
+    predicted = technique.predict(Sketch(model=CONFIG), hardware).sketch
+    seen = technique.observe(predicted, done)
+    assert seen.bits_per_weight == pytest.approx(predicted.bits_per_weight, rel=0.01)
+    assert seen.sparsity == pytest.approx(predicted.sparsity, abs=0.15)  # rounding makes zeros of its own
+    model, _ = load(done.checkpoint)
+    assert torch.isfinite(model(torch.zeros(1, 8, dtype=torch.long))).all()
+    if technique.gives == "checkpoint" and technique.stores is not None:
+        assert artifact.manifest(place.out).bytes < 0.5 * artifact.manifest(checkpoint).bytes
+
+
+def test_what_is_loaded_multiplies_as_what_was_made(model: Transformer, checkpoint: Path, work: Callable[..., Work]) -> None:
+    RTN(group_size=32).apply_to(model)
+    done = RTN(group_size=32).apply(State(checkpoint=checkpoint), work("out"))
+    loaded, _ = load(done.checkpoint)
+    for (_, ours), (_, theirs) in zip(matrices(model), matrices(loaded)):
+        assert torch.equal(ours.dequantize(), theirs.dequantize())
+
+
+def test_calibrates_with_a_text_of_the_users(tmp_path: Path, checkpoint: Path, work: Callable[..., Work]) -> None:
+    text = tmp_path / "mine.txt"
+    text.write_text("the cat sat on the mat, and the rain fell. " * 40)
+    said: list[str] = []
+    wanda = Wanda(calibration=str(text), samples=500, length=16)
+    wanda.apply(State(checkpoint=checkpoint), work("out", note=said.append))
+    assert any("fewer than the 500 asked for" in line for line in said)
+    assert any("sparse" in line or "zeros" in line for line in said)
+
+
+def test_calibration_windows_are_whole_apart_and_drawn_by_the_seed() -> None:
+    stream = np.arange(1000)
+    one, two = drawing.windows(stream, 10, 32, 1), drawing.windows(stream, 10, 32, 2)
+    assert one.shape == (10, 32)
+    assert (one[:, 0] % 32 == 0).all()
+    assert len(set(one[:, 0].tolist())) == 10
+    assert torch.equal(one, drawing.windows(stream, 10, 32, 1))
+    assert not torch.equal(one, two)
+
+
+def test_errors_name_what_is_missing(
+    checkpoint: Path, tokens: Path, tmp_path: Path, work: Callable[..., Work], tokenizer: Tokenizer
+) -> None:
+    with pytest.raises(SettingError, match=r"gptq\.calibration: must be given"):
+        GPTQ(group_size=32, length=32).apply(State(checkpoint=checkpoint), work("a"))
+    with pytest.raises(SettingError, match="needs a checkpoint"):
+        RTN().apply(State(), work("b"))
+    short = tmp_path / "short.txt"
+    short.write_text("too short")
+    with pytest.raises(SettingError, match=r"wanda\.length: 32 tokens are more than"):
+        Wanda(calibration=str(short), length=32).apply(State(checkpoint=checkpoint), work("c"))
+    other = Tokenizer.from_ranks({bytes([byte]): byte for byte in range(256)}, r"\S+|\s+", ["<|endoftext|>"])
+    with pytest.raises(SettingError, match="another tokenizer"):
+        drawing.draw(other, 2, 16, 0, "wanda", None, tokens)
+    with pytest.raises(SettingError, match="did you mean 'bits'"):
+        configure(GPTQ, {"bist": 4}, "steps.gptq")
+
+
+@pytest.mark.parametrize("technique", [*ALL, Distil(teacher="pretrain", tokens=4096)], ids=lambda technique: technique.name)
+def test_predictions_are_plain_figures(technique: RTN, hardware: Hardware) -> None:
+    sketch = Sketch(model=CONFIG, trained_tokens=1e6, sparsity=0.5)
+    made = technique.predict(sketch, hardware)
+    assert made.usage.seconds.value > 0
+    assert made.usage.peak_memory.value > 4 * linear_parameters(CONFIG)
+    assert made.usage.flops.value > 0
+    assert made.sketch.sparsity == 0.5
+    assert made.sketch.bits_per_byte is None
+    nothing = technique.predict(Sketch(), hardware)
+    assert nothing.sketch.model is None
+
+
+def test_a_group_size_is_refused_before_anything_runs(hardware: Hardware) -> None:
+    with pytest.raises(SettingError, match="group_size"):
+        GPTQ(group_size=96).predict(Sketch(model=CONFIG), hardware)
+
+
+def test_every_technique_says_what_it_is() -> None:
+    assert [kind.name for kind in TECHNIQUES] == ["magnitude", "wanda", "distil", "rtn", "gptq"]
+    for kind in TECHNIQUES:
+        assert kind.__doc__
+        assert kind.row
+        assert kind.paper

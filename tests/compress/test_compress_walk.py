@@ -1,0 +1,141 @@
+"""The calibration walk: what is shared, in what order, in chunks, and after a kill."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from shoestring.compress import GPTQ, Wanda
+from shoestring.compress.restart import RECORD, Restart
+from shoestring.compress.walk import Group, Solution, gram, matrices, shared_inputs, squares, walk
+from shoestring.model import ModelConfig, Transformer
+
+
+class Watching:
+    """A method that changes nothing, or scales each weight, and remembers what it was shown."""
+
+    def __init__(self, factor: float = 1.0, statistic: object = gram) -> None:
+        self.factor, self.groups, self.statistics, self._statistic = factor, [], 0, statistic
+
+    def statistic(self, x_NI: Tensor) -> Tensor:
+        self.statistics += 1
+        return self._statistic(x_NI)
+
+    def solve(self, group: Group) -> dict[str, Solution]:
+        self.groups.append(group)
+        return {name: Solution({"weight": weight * self.factor}, {"seen": True}) for name, weight in group.weights.items()}
+
+    def install(self, linear: nn.Linear, parts: dict[str, Tensor]) -> nn.Module:
+        linear.weight.data.copy_(parts["weight"])
+        return linear
+
+
+def test_matrices_of_one_input_share_one_gram(model: Transformer, calibration: Tensor) -> None:
+    method = Watching()
+    reports = walk(model, calibration, method)
+    assert [list(group.weights) for group in method.groups[:4]] == [
+        ["blocks.0.mixer.query", "blocks.0.mixer.key", "blocks.0.mixer.value"],
+        ["blocks.0.mixer.output"],
+        ["blocks.0.feed_forward.gate", "blocks.0.feed_forward.up"],
+        ["blocks.0.feed_forward.down"],
+    ]
+    assert method.statistics == 8
+    assert [report["name"] for report in reports] == [name for name, _ in matrices(model)]
+    assert all(report["seen"] for report in reports)
+    assert all(group.tokens == calibration.numel() for group in method.groups)
+
+
+def test_inputs_are_those_of_the_compressed_model(model: Transformer, calibration: Tensor) -> None:
+    """Each Gram matrix equals that of a separate pass over the model as changed up to there."""
+    changed = copy.deepcopy(model)
+    method = Watching(0.9)
+    walk(model, calibration, method)
+    for group in method.groups:
+        caught: list[Tensor] = []
+        first = changed.get_submodule(next(iter(group.weights)))
+        hook = first.register_forward_pre_hook(lambda _, arguments, caught=caught: caught.append(arguments[0].flatten(0, 1)))
+        with torch.no_grad():
+            changed(calibration)
+            hook.remove()
+            expected = caught[0].double().T @ caught[0].double()
+            torch.testing.assert_close(group.statistic.double(), expected, rtol=1e-4, atol=1e-3)
+            for name in group.weights:
+                changed.get_submodule(name).weight.mul_(0.9)
+
+
+def test_gram_and_squares_against_float64() -> None:
+    x = torch.randn(40, 600)
+    expected = x.double().T @ x.double()
+    torch.testing.assert_close(gram(x).double(), expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(gram(x), gram(x).T)
+    torch.testing.assert_close(squares(x).double(), expected.diagonal(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("technique", [GPTQ(group_size=32, precision="fp32"), Wanda(precision="fp32")])
+def test_chunks_give_the_same(model: Transformer, calibration: Tensor, technique: GPTQ | Wanda) -> None:
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        walk(model, calibration, technique._method(lambda said: None))
+        walk(other, calibration, technique._method(lambda said: None), chunk_bytes=1)
+        torch.testing.assert_close(model(calibration), other(calibration), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"position": "learned", "feed_forward": "gelu", "norm": "layernorm", "tied": False},
+        {"attention_bias": True, "head_norm": True},
+    ],
+)
+def test_other_shapes_of_model(shape: dict[str, object], calibration: Tensor) -> None:
+    config = ModelConfig(vocabulary=260, width=32, layers=2, heads=2, context=64, **shape)
+    model = Transformer(config).initialise(2).eval()
+    biases = {name: p.detach().clone() for name, p in model.named_parameters() if name.endswith("bias")}
+    GPTQ(bits=8, group_size=32).apply_to(model, calibration)
+    assert torch.isfinite(model(calibration)).all()
+    for name, bias in biases.items():
+        assert torch.equal(model.get_buffer(name), bias)
+
+
+def test_shared_inputs_without_a_gate() -> None:
+    model = Transformer(ModelConfig(vocabulary=20, width=16, layers=1, heads=2, feed_forward="gelu", context=8)).initialise()
+    names = shared_inputs(model.blocks[0], torch.randn(1, 2, 16), model.inputs(torch.zeros(1, 2, dtype=torch.long)))
+    assert names == [["mixer.query", "mixer.key", "mixer.value"], ["mixer.output"], ["feed_forward.up"], ["feed_forward.down"]]
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("technique", [GPTQ(group_size=32, symmetric=False), Wanda()])
+def test_goes_on_after_a_kill_with_the_same_result(
+    model: Transformer, calibration: Tensor, tmp_path: Path, technique: GPTQ | Wanda
+) -> None:
+    whole, again = copy.deepcopy(model), copy.deepcopy(model)
+    expected = technique.apply_to(whole, calibration)
+
+    def kill(said: str) -> None:
+        if said.startswith("block 1"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        technique.apply_to(model, calibration, progress=kill, restart=Restart(tmp_path, every=0))
+    said: list[str] = []
+    found = technique.apply_to(again, calibration, progress=said.append, restart=Restart(tmp_path, every=0))
+    assert said[0].startswith("going on at block 2")
+    assert found == expected
+    for (name, one), (_, two) in zip(whole.state_dict().items(), again.state_dict().items()):
+        assert torch.equal(one, two), name
+
+
+def test_a_damaged_restart_point_is_left_aside(model: Transformer, calibration: Tensor, tmp_path: Path) -> None:
+    expected = copy.deepcopy(model)
+    Wanda().apply_to(expected, calibration)
+    (tmp_path / RECORD).write_text('{"blocks": 1, "x": "x-1.safetensors", "files": [], "reports": []}')
+    (tmp_path / "x-1.safetensors").write_bytes(b"not tensors")
+    Wanda().apply_to(model, calibration, restart=Restart(tmp_path))
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), expected.parameters()))
