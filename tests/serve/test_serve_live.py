@@ -4,39 +4,19 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from shoestring import model as room
 from shoestring.errors import SettingError
-from shoestring.model import ModelConfig, Transformer
 from shoestring.serve import serve
-from shoestring.tokenizer import Tokenizer
 from tests.serve.live import serving
 
 CANCELLED = 'shoestring_answers_total{finish="cancelled"'
-Server = tuple[str, subprocess.Popen[str]]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
-    """Slow enough to be left in the middle: a context of 4,096."""
-    config = ModelConfig(vocabulary=tokenizer.vocabulary, width=64, layers=4, heads=2, context=4096)
-    folder = tmp_path_factory.mktemp("served") / "tiny"
-    room.save(Transformer(config).initialise(4), tokenizer, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(checkpoint: Path) -> Iterator[Server]:
-    with serving(checkpoint) as running:
-        yield running
 
 
 def body(**fields: object) -> dict[str, object]:
@@ -55,8 +35,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_streaming_over_a_real_connection(server: Server) -> None:
-    address, _ = server
+def test_streaming_over_a_real_connection(server: str) -> None:
+    address = server
     arrived, text = [], ""
     with httpx.stream("POST", f"{address}/v1/completions", json=body(stream=True, max_tokens=60), timeout=60) as response:
         assert response.status_code == 200
@@ -70,9 +50,9 @@ def test_streaming_over_a_real_connection(server: Server) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_ends_its_answer(server: Server, stream: bool) -> None:
+def test_a_client_that_leaves_ends_its_answer(server: str, stream: bool) -> None:
     """Greedy, this model repeats itself and never stops: only the client's leaving can end 4,000 tokens so early."""
-    address, _ = server
+    address = server
     before = figure(address, CANCELLED)
     request = body(stream=stream, max_tokens=4000, temperature=0)
     with httpx.Client(timeout=30 if stream else 0.7) as client:
@@ -85,9 +65,9 @@ def test_a_client_that_leaves_ends_its_answer(server: Server, stream: bool) -> N
     assert figure(address, "shoestring_running_requests") == 0
 
 
-def test_many_clients_at_once(server: Server) -> None:
+def test_many_clients_at_once(server: str) -> None:
     """Two slots and four places in the queue: six clients are served, each with its own answer."""
-    address, _ = server
+    address = server
 
     def ask(seed: int) -> str:
         response = httpx.post(f"{address}/v1/completions", json=body(seed=seed, max_tokens=30), timeout=60)
@@ -114,8 +94,8 @@ def test_told_to_stop_it_ends_in_good_order(checkpoint: Path) -> None:
         assert "shutting down" in lines[-2]
 
 
-def test_a_port_that_is_taken(server: Server, checkpoint: Path) -> None:
-    port = int(server[0].rpartition(":")[2])
+def test_a_port_that_is_taken(server: str, checkpoint: Path) -> None:
+    port = int(server.rpartition(":")[2])
     with pytest.raises(SettingError, match=rf"127.0.0.1:{port}: can't listen there"):
         serve(str(checkpoint), port=port)
     with pytest.raises(SettingError, match="port 70000: allowed"):

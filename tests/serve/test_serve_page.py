@@ -9,25 +9,11 @@ from typing import Any
 
 import pytest
 
-from shoestring import model as room
-from shoestring.model import ModelConfig, Transformer
-from shoestring.tokenizer import Tokenizer
-from tests.serve.live import serving
-
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM.exists(), reason="Debian's chromium is not installed"),
 ]
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Iterator[str]:
-    config = ModelConfig(vocabulary=tokenizer.vocabulary, width=64, layers=4, heads=2, context=4096)
-    folder = tmp_path_factory.mktemp("page") / "tiny"
-    room.save(Transformer(config).initialise(4), tokenizer, folder)
-    with serving(folder) as (found, _):
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +26,13 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(params=[(1200, 800), (390, 780)], ids=["desktop", "phone"])
-def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator[Any]:
+def page(request: pytest.FixtureRequest, browser: Any, server: str) -> Iterator[Any]:
     width, height = request.param
     opened = browser.new_page(viewport={"width": width, "height": height})
     problems: list[str] = []
     opened.on("pageerror", lambda error: problems.append(str(error)))
     opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    opened.goto(address)
+    opened.goto(server)
     opened.wait_for_function("document.getElementById('model').textContent === 'tiny'")
     yield opened
     opened.close()

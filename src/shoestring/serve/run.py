@@ -34,8 +34,10 @@ def run(source: str, host: str, port: int, name: str | None, given: dict[str, ob
         address, taken = listening.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         _say(f"{name}: {weight.dtype} on {weight.device}, {torch.get_num_threads()} threads, {settings.slots} slots")
-        _say(f"chat http://{shown}:{taken}/   API http://{shown}:{taken}/v1   stop with Ctrl+C")
         app = build(model, tokenizer, name, settings)
+        # Who reads the address may connect at once; what comes before the server is ready waits its turn.
+        listening.listen(128)
+        _say(f"chat http://{shown}:{taken}/   API http://{shown}:{taken}/v1   stop with Ctrl+C")
         # The engine ends its answers within the grace; a few seconds more let the last events reach their clients.
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=round(settings.grace) + 5)
         Server(config, app.state.service).run(sockets=[listening])
