@@ -26,7 +26,7 @@ def generate(
 
     sampling = _sampling(max_tokens, temperature, top_p, seed)
     loaded, tokenizer = models.load(model)
-    [answer] = infer.generate(loaded, [tokenizer.encode(prompt) or [tokenizer.end]], sampling, stop={tokenizer.end})
+    [answer] = infer.generate(loaded, [tokenizer.encode(prompt) or [tokenizer.end]], sampling, stop=infer.stop_tokens(tokenizer))
     text = tokenizer.decode(answer)
     say(json, {"model": model, "prompt": prompt, "text": text, "tokens": len(answer)}, prompt + text)
 
@@ -54,7 +54,7 @@ def chat(
             return
         messages.append({"role": "user", "content": question})
         prompt = tokenizer.encode(tokenizer.chat(messages), special=True)
-        [answer] = infer.generate(loaded, [prompt], sampling, stop={tokenizer.end})
+        [answer] = infer.generate(loaded, [prompt], sampling, stop=infer.stop_tokens(tokenizer))
         text = tokenizer.decode(answer).strip()
         messages.append({"role": "assistant", "content": text})
         say(json, {"question": question, "answer": text, "tokens": len(answer)}, text)

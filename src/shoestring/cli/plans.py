@@ -52,9 +52,9 @@ def plan_fit(
 def calibrate(json: Json = False) -> None:
     """Measure what this machine really reaches, and keep it for predictions."""
     from shoestring import measure
-    from shoestring.train.probe import probe
+    from shoestring.recipe import PROBES
 
-    hardware = measure.calibrate(measure.detect(), {"train": probe})
+    hardware = measure.calibrate(measure.detect(), PROBES)
     record = {"name": hardware.name, "calibrated": hardware.calibrated, "reached": hardware.reached}
     lines = [f"{key:28} {value:.4g}" for key, value in sorted(hardware.reached.items())]
     say(json, record, "\n".join([f"{hardware.name}, calibrated {hardware.calibrated}", *lines]))

@@ -4,9 +4,10 @@ from shoestring.recipe.forecast import Forecast, predict, refuse_impossible
 from shoestring.recipe.ledger import Row, read, versions
 from shoestring.recipe.recipe import Recipe, Step, budget, build, load_recipe
 from shoestring.recipe.rooms import choices, find, techniques
-from shoestring.recipe.runner import Run, Silent, Watch, prepare, run
+from shoestring.recipe.runner import PROBES, Run, Silent, Watch, prepare, run
 
 __all__ = [
+    "PROBES",
     "Forecast",
     "Recipe",
     "Row",

@@ -17,13 +17,17 @@ import yaml
 from shoestring import artifact, measure
 from shoestring.artifact import write_whole
 from shoestring.errors import DamagedArtifact, DeviceError, ShoestringError, file_error
+from shoestring.infer.probe import probe as probe_decoding
 from shoestring.measure import UNITS, Hardware, Kind, Meter, Quantity, Usage, counted, predicted, unknown
 from shoestring.recipe import ledger, store
 from shoestring.recipe.forecast import Forecast, ahead, informed, left, predict, refuse_impossible
 from shoestring.recipe.ledger import Quality, Row
 from shoestring.recipe.recipe import Recipe, Step
 from shoestring.technique import PARTS, Sketch, State, Work
-from shoestring.train.probe import probe
+from shoestring.train.probe import probe as probe_training
+
+PROBES = {"train": probe_training, "infer": probe_decoding}
+"""What a calibration times beside the machine itself, by room."""
 
 
 class Watch(Protocol):
@@ -112,7 +116,7 @@ def prepare(recipe: Recipe, watch: Watch) -> Hardware:
     hardware = measure.detect(recipe.device)
     if not hardware.calibrated and any(step.technique.budgeted for step in recipe.steps):
         watch.note("calibrating this machine, once: what do its matrix products and training steps really reach?")
-        hardware = measure.calibrate(hardware, {"train": probe})
+        hardware = measure.calibrate(hardware, PROBES)
     return hardware
 
 
