@@ -134,18 +134,44 @@ def test_a_place_that_cannot_be_written_ends_in_one_line(loop, tmp_path):
         loop.run(scratch=tmp_path / "file" / "scratch", settings=Training(checkpoint_every=1e-9))
 
 
-def test_the_limit_of_time_is_kept_and_the_decay_complete(loop):
+class _Time:
+    """A clock that only steps move."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clockwork(monkeypatch):
+    from shoestring.train import clock
+
+    fake = _Time()
+    monkeypatch.setattr(clock, "time", fake)
+    return fake
+
+
+def _taking(loop, fake, seconds, die=-1):
+    """A callback that makes every step last so long."""
+
     class Slow(loop.Callback):
         def after_step(self, model, optimizer, step):
-            time.sleep(0.02)
+            fake.now += seconds(step)
+            if step == die:
+                raise _Stop
 
-    notes, start = [], time.monotonic()
-    _, log = loop.run(steps=500, decay=50, time_limit=1.5, callbacks=[Slow()], note=notes.append)
-    assert time.monotonic() - start < 1.5
-    assert 20 < log[-1]["step"] < 75
+    return Slow()
+
+
+@pytest.mark.parametrize("pace", [lambda step: 0.5, lambda step: 0.5 + 0.005 * step, lambda step: 3.0 if step % 10 == 0 else 0.3])
+def test_the_limit_of_time_is_kept_and_the_decay_complete(loop, clockwork, pace):
+    notes = []
+    _, log = loop.run(steps=500, decay=20, time_limit=60, callbacks=[_taking(loop, clockwork, pace)], note=notes.append)
+    assert 45 < log[-1]["seconds"] <= 60
     assert "training ends at step" in notes[0]
-    assert "limit of 2 s" in notes[0]
-    assert log[-1]["learning_rate"] < 0.35 * 5e-3
+    assert "limit of 60 s" in notes[0]
+    assert log[-1]["learning_rate"] < 0.4 * 5e-3
     assert max(entry["learning_rate"] for entry in log) == 5e-3
 
 
@@ -156,27 +182,18 @@ def test_a_limit_that_is_far_away_changes_nothing(loop):
 
 
 @pytest.mark.usefixtures("_hasty")
-def test_time_spent_before_a_kill_counts_and_a_decision_holds(loop, tmp_path):
-    class Slow(loop.Callback):
-        def after_step(self, model, optimizer, step):
-            time.sleep(0.02)
-            if step == self.die:
-                raise _Stop
-
-    slow = Slow()
-    slow.die = 30
+def test_time_spent_before_a_kill_counts_and_a_decision_holds(loop, tmp_path, clockwork):
     settings = Training(log_every=1, checkpoint_every=1e-9)
-    common = {"steps": 300, "decay": 20, "settings": settings, "scratch": tmp_path, "time_limit": 3.0, "callbacks": [slow]}
+    common = {"steps": 300, "decay": 20, "settings": settings, "scratch": tmp_path, "time_limit": 60.0}
     notes: list[str] = []
     with pytest.raises(_Stop):
-        loop.run(**common, note=notes.append)
+        loop.run(**common, note=notes.append, callbacks=[_taking(loop, clockwork, lambda step: 1.0, die=30)])
     assert any("instead of 300" in text for text in notes)
-    slow.die = -1
-    start = time.monotonic()
-    _, log = loop.run(**common, note=notes.append)
-    assert log[-1]["seconds"] <= 3.0
-    assert time.monotonic() - start < 2.5
-    assert log[30]["seconds"] > 0.6
+    clockwork.now += 1000  # between two processes no time counts
+    _, log = loop.run(**common, note=notes.append, callbacks=[_taking(loop, clockwork, lambda step: 1.0)])
+    assert 50 < log[-1]["seconds"] <= 60
+    assert log[-1]["step"] == len(log)
+    assert sum("instead of" in text for text in notes) == 1
 
 
 def test_clock_counts_what_was_spent_before():

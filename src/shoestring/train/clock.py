@@ -4,10 +4,42 @@ from __future__ import annotations
 
 import time
 
+import torch
+
+Mark = torch.cuda.Event | float
+"""A moment in a device's work: an event of a GPU, a reading of the host's clock elsewhere."""
+
 SETTLED = 8
 """Steps before a pace is trusted; the first two, which compile and warm up, never count."""
 SPARE = 0.02
 """Share of the limit left unused when the end is brought forward."""
+
+
+class Timer:
+    """Tells when a device's work was done, by its own clock: the host launches ahead and reads late."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        if self._cuda:
+            torch.cuda.synchronize(device)
+            self._origin = torch.cuda.Event(enable_timing=True)
+            self._origin.record()
+        self._start = time.perf_counter()
+
+    def mark(self) -> Mark:
+        """The moment when all work launched so far will be done."""
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def wait(self, mark: Mark) -> float:
+        """Wait for that moment; it in seconds of the host's clock."""
+        if isinstance(mark, float):
+            return mark
+        mark.synchronize()
+        return self._start + self._origin.elapsed_time(mark) / 1e3
 
 
 class Clock:
@@ -23,9 +55,13 @@ class Clock:
         """Seconds spent, those of killed processes up to their last restart point included."""
         return self._before + time.perf_counter() - self._start
 
-    def tick(self) -> None:
-        """A step has ended."""
-        self._ticks.append(time.perf_counter())
+    def at(self, moment: float) -> float:
+        """Seconds spent at a moment of the host's clock."""
+        return self._before + moment - self._start
+
+    def tick(self, moment: float) -> None:
+        """A step has ended at that moment of the host's clock."""
+        self._ticks.append(moment)
 
     @property
     def pace(self) -> float | None:

@@ -1,7 +1,7 @@
 """The training loop: the only one. Pretraining, tuning, distillation and recovery differ in what they hand to it.
 
-One optimizer step:  gradients of the micro-batches add up -> callbacks -> clip -> optimizer -> callbacks. Losses are read two
-steps late, so that a GPU never waits for the host. A run is a function of model, batches, settings and random generators; when
+One optimizer step:  gradients of the micro-batches add up -> callbacks -> clip -> optimizer -> callbacks. Losses are read one
+step late, so that a GPU never waits for the host. A run is a function of model, batches, settings and random generators; when
 restart points are written changes nothing.
 
 B sequences, T tokens.
@@ -27,7 +27,7 @@ from shoestring.train import apply, restart
 from shoestring.train import progress as say
 from shoestring.train.batches import parts, source
 from shoestring.train.callbacks import Callback
-from shoestring.train.clock import Clock
+from shoestring.train.clock import Clock, Mark, Timer
 from shoestring.train.loss import IGNORED, Objective, next_token
 from shoestring.train.optimizers import OPTIMIZERS, trainable
 from shoestring.train.restart import Place
@@ -37,8 +37,8 @@ from shoestring.train.settings import Training
 if TYPE_CHECKING:
     from shoestring.data.loader import Batch, Loader
 
-BEHIND = 2
-"""Steps that a GPU may be ahead of what the host has read."""
+BEHIND = 1
+"""Steps that a GPU is given before the host reads the loss of the one before."""
 SAVING = 0.02
 """Largest share of the time that writing restart points may take."""
 
@@ -128,7 +128,7 @@ class _Run:
         self.parameters = list(trainable(model).values())
         self.device = self.parameters[0].device
         self.objective = objective or next_token(settings.loss_chunk)
-        self.unread: deque[tuple[Tensor, torch.cuda.Event | None, int, float]] = deque()
+        self.unread: deque[tuple[Tensor, Mark, int, float]] = deque()
         self.peak = say.peak(None if meter is None else meter.hardware, settings)
         self.counted_tokens = 0
         self.last_save_took = 0.0  # seconds
@@ -148,6 +148,7 @@ class _Run:
         self.saved_at = self.clock.elapsed
         self.logged_at, self.logged_tokens = self.clock.elapsed, self.place.tokens
         self.shown_at = -math.inf
+        self.timer = Timer(self.device)
 
     def step(self, batch: Batch) -> None:
         """One optimizer step: launched, not waited for."""
@@ -175,7 +176,8 @@ class _Run:
         """Keep the time limit, write a restart point when it is time; True when no step is left."""
         course = self.place.course
         left = course.end - self.launched
-        fitting = self.clock.steps_left(left, self.time_limit)
+        behind = len(self.unread)
+        fitting = max(0, self.clock.steps_left(left + behind, self.time_limit) - behind)
         if fitting < left:
             self.place.course = bring_forward(self.schedule, course, self.launched, fitting)
             self.note(
@@ -192,17 +194,16 @@ class _Run:
     def read(self, keep: int) -> None:
         """Read the losses of the steps that were launched, all but the newest `keep`."""
         while len(self.unread) > keep:
-            values, event, tokens, rate = self.unread.popleft()
-            if event is not None:
-                event.synchronize()
+            values, mark, tokens, rate = self.unread.popleft()
+            ended = self.timer.wait(mark)
             loss, norm = values.tolist()
             place = self.place
             self._check(loss, norm, place.step)
-            self.clock.tick()
+            self.clock.tick(ended)
             place.step += 1
             place.tokens += tokens
             place.losses.append(loss)
-            self._report(norm, rate)
+            self._report(norm, rate, self.clock.at(ended))
 
     def _gradients(self, batch: Batch) -> Tensor:
         """Add up the gradients of the batch's parts, each weighted by its share of the counted targets; the mean loss."""
@@ -230,14 +231,10 @@ class _Run:
         return torch.nn.utils.clip_grad_norm_(self.parameters, limit)
 
     def _remember(self, values: Tensor, tokens: int, rate: float) -> None:
-        if self.device.type != "cuda":
-            self.unread.append((values, None, tokens, rate))
-            return
-        landed = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-        landed.copy_(values, non_blocking=True)
-        event = torch.cuda.Event()
-        event.record()
-        self.unread.append((landed, event, tokens, rate))
+        if self.device.type == "cuda":
+            landed = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            values = landed.copy_(values, non_blocking=True)
+        self.unread.append((values, self.timer.mark(), tokens, rate))
 
     def _check(self, loss: float, norm: float, step: int) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
@@ -250,9 +247,9 @@ class _Run:
             f"lower learning_rate ({self.schedule.peak:g}) or raise warmup ({self.schedule.warmup})"
         )
 
-    def _report(self, norm: float, rate: float) -> None:
+    def _report(self, norm: float, rate: float, now: float) -> None:
         """Write the log and show the progress line when it is time."""
-        place, now = self.place, self.clock.elapsed
+        place = self.place
         last = place.step == place.course.end
         due = last or place.step % self.settings.log_every == 0
         if not due and now - self.shown_at < 0.5:
