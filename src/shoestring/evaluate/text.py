@@ -17,6 +17,8 @@ CHARACTERS_PER_TOKEN = 16
 def file_tokens(path: Path | str, tokenizer: Tokenizer, enough: int | None = None) -> np.ndarray:
     """The tokens of a text file, or of a JSONL, Parquet or folder's documents, each of these closed by the end token.
 
+    Line ends become "\\n", as when Python reads a text: figures then do not depend on the system a file was made on.
+
     Args:
         enough: stop reading where there are certainly more tokens than this; what comes before is the same.
 
@@ -25,7 +27,7 @@ def file_tokens(path: Path | str, tokenizer: Tokenizer, enough: int | None = Non
     """
     from shoestring.data.readers import read_texts
 
-    texts = read_texts(path)
+    texts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in read_texts(path)]
     if len(texts) == 1:
         return np.array(tokenizer.encode(_beginning(texts[0], enough)), dtype=np.int64)
     return _closed(texts, tokenizer, enough)

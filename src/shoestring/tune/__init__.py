@@ -1,0 +1,24 @@
+"""How a model adapts: low-rank adapters, conversations to learn from, adapter files that PEFT opens."""
+
+from shoestring.technique import Technique
+from shoestring.tune.adapter import LoRALinear, adapters, add_lora, merge, trainable_parameters
+from shoestring.tune.files import load_adapter, save_adapter
+from shoestring.tune.instructions import Conversations, encode, read_messages
+from shoestring.tune.lora import LoRA
+
+__all__ = [
+    "TECHNIQUES",
+    "Conversations",
+    "LoRA",
+    "LoRALinear",
+    "adapters",
+    "add_lora",
+    "encode",
+    "load_adapter",
+    "merge",
+    "read_messages",
+    "save_adapter",
+    "trainable_parameters",
+]
+
+TECHNIQUES: tuple[type[Technique], ...] = (LoRA,)

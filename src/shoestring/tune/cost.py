@@ -1,0 +1,76 @@
+"""What tuning with adapters costs: training without the gradients of the frozen matrices.
+
+A step passes forward (1 part of 3) and carries gradients back to the inputs (1 part); the third part, the gradients of the
+weights, is only that of the thin matrices. Its time is this share of a full training step's:
+"""
+
+from __future__ import annotations
+
+from shoestring.measure import Hardware, Usage, predicted_usage
+from shoestring.model import ModelConfig
+from shoestring.model.cost import parameters, training_flops
+from shoestring.train.cost import activation_bytes, step_seconds
+from shoestring.train.settings import Precision
+
+SHARE = 0.8
+"""Of a full step's time: two thirds of the operations, and the thin products, which keep a processor less busy."""
+LOADING = 4e8
+"""Bytes/s of reading and of writing a checkpoint."""
+PROCESS = 3e8
+"""Bytes of a process with PyTorch, until `process.bytes` is calibrated."""
+
+
+def matrices(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """Outputs and inputs of a block's matrices, by the names of `model.linears`."""
+    queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
+    width, inner = config.width, config.feed_forward_width
+    found = {
+        "mixer.query": (queries, width),
+        "mixer.key": (keys, width),
+        "mixer.value": (keys, width),
+        "mixer.output": (width, queries),
+        "feed_forward.gate": (inner, width),
+        "feed_forward.up": (inner, width),
+        "feed_forward.down": (width, inner),
+    }
+    if config.feed_forward != "swiglu":
+        del found["feed_forward.gate"]
+    return found
+
+
+def adapter_parameters(config: ModelConfig, rank: int, names: list[str]) -> int:
+    """Numbers that adapters of a rank learn beside the named matrices of all blocks."""
+    shapes = matrices(config)
+    return config.layers * rank * sum(sum(shapes[name]) for name in names)
+
+
+def step_flops(config: ModelConfig, tokens: float, context: float, adapter: int) -> float:
+    """Operations of a step on so many tokens: forward and backward to the inputs, and three passes of the thin matrices."""
+    return training_flops(config, tokens, context) * 2 / 3 + 6.0 * adapter * tokens
+
+
+def tuning_usage(
+    config: ModelConfig,
+    steps: int,
+    batch: int,
+    context: int,
+    micro_batch: int,
+    precision: Precision,
+    adapter: int,
+    hardware: Hardware,
+) -> Usage:
+    """Use of `steps` steps of `batch` sequences, of loading the checkpoint and of writing the merged one."""
+    weights = 4.0 * parameters(config)
+    share = hardware.figure("tune.lora_share", SHARE)
+    seconds = steps * share * step_seconds(config, batch, context, precision, hardware, micro_batch) + 2 * weights / LOADING
+    tokens = micro_batch * context
+    logits = min(tokens, 8192) * config.vocabulary * 8.0
+    saved = (config.layers * activation_bytes(config, precision) + 8.0 * config.width) * tokens
+    base = hardware.figure("process.bytes", PROCESS) if hardware.device == "cpu" else 0.0
+    return predicted_usage(
+        seconds=seconds,
+        hardware=hardware,
+        flops=steps * step_flops(config, float(batch * context), context, adapter),
+        peak_memory=base + weights + 16.0 * adapter + max(saved + logits, weights),
+        method=f"{share:.0%} of full training steps, {precision}, plus loading and writing",
+    )

@@ -1,0 +1,235 @@
+"""LoRA as a step of a recipe: adapters learn on tokens or on conversations, and are merged into the checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from shoestring import artifact
+from shoestring.errors import SettingError
+from shoestring.measure import Hardware
+from shoestring.model import ModelConfig, PackedLinear, Transformer, load, write
+from shoestring.model.cost import parameters
+from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
+from shoestring.train import Training, train, write_log
+from shoestring.train.settings import Precision
+from shoestring.tune import cost
+from shoestring.tune.adapter import adapters, add_lora, chosen, merge, trainable_parameters
+from shoestring.tune.files import save_adapter
+from shoestring.tune.instructions import Conversations, encode, read_messages
+
+if TYPE_CHECKING:
+    from shoestring.data.loader import Loader
+    from shoestring.tokenizer import Tokenizer
+
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+CONVERSATION = 1000.0
+"""Bytes of a row of instructions, assumed when a step is predicted."""
+
+
+class LoRA(Technique):
+    """Adapt a model by learning a low-rank change of its matrices; the change is merged, and kept beside as a PEFT adapter.
+
+    Learns from the tokens, or from the conversations in `data`, of which only the assistant's words count.
+    """
+
+    name: ClassVar[str] = "lora"
+    room: ClassVar[str] = "tune"
+    row: ClassVar[str] = "U1"
+    paper: ClassVar[str] = "2106.09685"
+    saves: ClassVar[tuple[str, ...]] = ("memory", "computation", "storage")
+    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
+    uses: ClassVar[tuple[Part, ...]] = ("tokens",)
+    gives: ClassVar[Part] = "checkpoint"
+
+    rank: Count = 8
+    alpha: Positive = 16.0
+    """The change is scaled by alpha / rank."""
+    rank_stabilised: bool = False
+    """Scale by alpha / sqrt(rank): rsLoRA (arXiv 2312.03732)."""
+    targets: tuple[str, ...] = Field(("all",), min_length=1)
+    """Matrices to adapt: names such as "query", "mixer.value", "feed_forward.down", or "all"."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    keep_zeros: bool = True
+    """Zeros of pruned matrices stay: their change is masked. Without it merging fills them."""
+    data: FileName | None = None
+    """JSONL or Parquet with `messages`, instead of the tokens."""
+    learning_rate: Positive = 2e-4
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps until the learning rate's peak; then it falls along a cosine."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    steps: Count | None = None
+    """As many as `epochs` needs when not given."""
+    epochs: Positive = 1.0
+    """Times that everything is read, when `steps` is not given."""
+    batch: Count = 8
+    """Sequences of one step."""
+    micro_batch: Count | None = None
+    """Sequences in memory at one time; the whole batch when not given."""
+    context: Annotated[int, Field(ge=2)] | None = None
+    """Tokens of a sequence; the model's own, at most 512, when not given."""
+    precision: Precision | None = None
+    """bf16 on a GPU, fp32 on a CPU, when not given."""
+    time_limit: Positive | None = None
+    """Seconds; what the budget leaves after the later steps when not given."""
+
+    def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
+        """Training steps without the frozen matrices' gradients."""
+        config = sketch.model
+        if not isinstance(config, ModelConfig):
+            raise SettingError("lora: needs a checkpoint, and no step before it makes one; put such a step before it")
+        context = self._context(config)
+        steps = self.steps or self._steps(self._sequences(sketch, context))
+        micro = min(self.batch, self.micro_batch or self.batch)
+        adapter = cost.adapter_parameters(config, self.rank, chosen(self.targets, cost.matrices(config)))
+        usage = cost.tuning_usage(config, steps, self.batch, context, micro, self._precision(hardware.device), adapter, hardware)
+        after = sketch.with_(
+            trained_tokens=sketch.trained_tokens + steps * self.batch * context,
+            bits_per_weight=32.0,
+            sparsity=sketch.sparsity if self.keep_zeros and sketch.bits_per_weight >= 16 else 0.0,
+            disk_bytes=4.0 * (parameters(config) + adapter),
+            bits_per_byte=None,
+        )
+        return Prediction(usage, after)
+
+    def apply_to(
+        self,
+        model: Transformer,
+        batches: Loader | Conversations,
+        steps: int,
+        seed: int = 0,
+        progress: Callable[[str], None] = lambda text: None,
+        note: Callable[[str], None] = lambda text: None,
+        **loop: Any,
+    ) -> list[dict[str, Any]]:
+        """Put adapters on a model in memory and train them; `merge` joins them to it, `save_adapter` writes them.
+
+        Args:
+            batches: anything with `batch(step)`, such as a `data.Loader` or `Conversations`.
+            loop: more arguments of `train.train`, such as `scratch` and `meter`.
+
+        Returns:
+            The training loop's log.
+        """
+        device = model.embedding.weight.device.type
+        whole = sum(p.numel() for p in model.parameters())
+        packed = any(isinstance(module, PackedLinear) for module in model.modules())
+        add_lora(model, self.rank, self.alpha, self.targets, self.dropout, self.rank_stabilised, self.keep_zeros, seed)
+        learned = trainable_parameters(model)
+        masked = sum(layer.kept is not None for layer in adapters(model).values())
+        note(
+            f"lora: {learned:,} parameters learn ({learned / (whole + learned):.2%}), the model is frozen"
+            + (", its packed matrices stay packed while it learns" if packed else "")
+            + (f"; the zeros of {masked} pruned matrices stay" if masked else "")
+        )
+        settings = Training(
+            schedule="cosine",
+            weight_decay=self.weight_decay,
+            precision=self._precision(device),
+            log_every=max(1, steps // 50),
+        )
+        micro = min(self.batch, self.micro_batch or self.batch)
+        return train(
+            model,
+            batches if not isinstance(batches, Conversations) else batches.batch,
+            settings=settings,
+            steps=steps,
+            learning_rate=self.learning_rate,
+            warmup=int(self.warmup * steps),
+            micro_batches=math.ceil(self.batch / micro),
+            progress=progress,
+            note=note,
+            **loop,
+        )
+
+    def apply(self, state: State, work: Work) -> State:
+        """Train adapters for the newest checkpoint, write the merged model, and the adapter beside it."""
+        source = state.need("checkpoint", self.name)
+        model, tokenizer = load(source, device=work.device)
+        context = self._context(model.config)
+        batches = self._batches(state, model.config, tokenizer, context, work)
+        steps = self.steps or self._steps(batches.windows)
+        names = chosen(self.targets, cost.matrices(model.config))
+        length = batches.mean_length if isinstance(batches, Conversations) else context
+        adapter = cost.adapter_parameters(model.config, self.rank, names)
+        log = self.apply_to(
+            model,
+            batches,
+            steps,
+            work.seed,
+            work.progress,
+            work.note,
+            scratch=work.scratch / "lora",
+            meter=work.meter,
+            time_limit=self._limit(work),
+            flops_per_step=cost.step_flops(model.config, self.batch * length, length, adapter),
+        )
+        model.cpu()
+        filled = not self.keep_zeros and work.sketch.sparsity > 0
+        about: dict[str, Any] = {"settings": self.model_dump(mode="json"), "adapter_parameters": trainable_parameters(model)}
+        with artifact.writing(work.out, "checkpoint", about) as folder:
+            (folder / "adapter").mkdir()
+            save_adapter(model, folder / "adapter", base=source.name)
+            merge(model)
+            about["facts"] = write(model, tokenizer, folder)
+            write_log(folder, log)
+            about["facts"]["trained_tokens"] = work.sketch.trained_tokens + float(log[-1]["tokens"])
+        if filled:
+            work.note("lora: merging has filled the zeros of pruned matrices; keep_zeros: true would keep them")
+        return state.with_("checkpoint", work.out)
+
+    def _batches(
+        self, state: State, config: ModelConfig, tokenizer: Tokenizer, context: int, work: Work
+    ) -> Loader | Conversations:
+        if self.data is not None:
+            rows = [encode(tokenizer, messages, where) for where, messages in read_messages(self.data)]
+            made = Conversations(rows, self.batch, context, work.seed, tokenizer.end)
+            if made.dropped:
+                work.note(f"lora: {made.dropped} of {len(rows)} conversations have no answer within {context} tokens: left out")
+            return made
+        from shoestring.data import open_tokens
+        from shoestring.data.loader import Loader
+
+        if state.tokens is None:
+            raise SettingError("lora: needs tokens, and no step before it makes them; put tokenize before it, or give data")
+        opened = open_tokens(state.tokens)
+        if opened.vocabulary > config.vocabulary:
+            raise SettingError(
+                f"lora: the tokens' vocabulary has {opened.vocabulary} entries, the model's {config.vocabulary}; "
+                "tokenize with `tokenizer: checkpoint`"
+            )
+        return Loader(opened.train, opened.train_offsets, self.batch, context, work.seed)
+
+    def _context(self, config: ModelConfig) -> int:
+        if self.context is not None and self.context > config.context:
+            raise SettingError(f"lora.context: {self.context} tokens are more than the model attends over ({config.context})")
+        return self.context or min(config.context, 512)
+
+    def _sequences(self, sketch: Sketch, context: int) -> float:
+        """Sequences of one epoch, as far as they can be told beforehand."""
+        if self.data is not None:
+            file = Path(self.data)
+            return (file.stat().st_size if file.is_file() else 0.0) / CONVERSATION
+        if sketch.tokens is None:
+            raise SettingError("lora: needs tokens, and no step before it makes them; put tokenize before it, or give data")
+        return sketch.tokens // context
+
+    def _steps(self, sequences: float) -> int:
+        return max(1, math.ceil(self.epochs * sequences / self.batch))
+
+    def _precision(self, device: str) -> Precision:
+        return self.precision or ("bf16" if device == "cuda" else "fp32")
+
+    def _limit(self, work: Work) -> float | None:
+        """Seconds for training: as set, else what the budget leaves after the later steps."""
+        left = work.sketch.remaining.time
+        if self.time_limit is not None or left is None:
+            return self.time_limit
+        after = self.predict(work.sketch, work.hardware).sketch
+        later = 0.0 if work.sketch.rest is None else work.sketch.rest(after).seconds.value or 0.0
+        return max(1.0, left - later)
