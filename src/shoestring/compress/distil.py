@@ -13,7 +13,6 @@ B batch, T tokens, N tokens that count, C width, V vocabulary.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -31,7 +30,7 @@ from shoestring.measure import Hardware
 from shoestring.model import ModelConfig, Transformer, load, load_model, write
 from shoestring.model.cost import forward_flops, training_flops
 from shoestring.technique import Part, Prediction, Sketch, State, StepName, Technique, Work
-from shoestring.train import IGNORED, KeepZeros, Objective, Training, train
+from shoestring.train import IGNORED, KeepZeros, Objective, Training, train, write_log
 
 if TYPE_CHECKING:
     from shoestring.data.loader import Batch, Loader
@@ -234,7 +233,7 @@ class Distil(Technique):
         about: dict[str, Any] = {"settings": self.model_dump(mode="json")}
         with artifact.writing(work.out, "checkpoint", about) as folder:
             facts = write(student.cpu(), tokenizer, folder)
-            (folder / "training.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log), "utf-8")
+            write_log(folder, log)
             about["facts"] = {**facts, "trained_tokens": work.sketch.trained_tokens + float(log[-1]["tokens"])}
         return state.with_("checkpoint", work.out)
 

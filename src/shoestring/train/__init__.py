@@ -5,6 +5,7 @@ from shoestring.train.callbacks import Callback, KeepZeros
 from shoestring.train.loop import train
 from shoestring.train.loss import IGNORED, Objective, cross_entropy, next_token
 from shoestring.train.pretrain import Pretrain
+from shoestring.train.progress import write_log
 from shoestring.train.settings import Training, TrainingPlan
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "cross_entropy",
     "next_token",
     "train",
+    "write_log",
 ]
 
 TECHNIQUES: tuple[type[Technique], ...] = (Pretrain,)

@@ -6,7 +6,6 @@ What is not set follows from the plan; without a plan the learning rate is Kapla
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -21,6 +20,7 @@ from shoestring.model import ModelConfig, Transformer, cost
 from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work, configure
 from shoestring.train.loop import train
 from shoestring.train.loss import CHUNK
+from shoestring.train.progress import write_log
 from shoestring.train.settings import Compile, Positive, Precision, ScheduleName, Training, TrainingPlan
 
 Count = Annotated[int, Field(gt=0)]
@@ -263,6 +263,6 @@ def _write(model: Transformer, tokenizer: Any, plan: TrainingPlan, log: list[dic
     about: dict[str, Any] = {"plan": plan.model_dump(mode="json", exclude={"formulas", "seconds"})}
     with artifact.writing(out, "checkpoint", about) as folder:
         facts = write(model.cpu(), tokenizer, folder)
-        (folder / "training.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log), "utf-8")
+        write_log(folder, log)
         about["facts"] = {**facts, "trained_tokens": float(log[-1]["tokens"])}
     return out

@@ -6,7 +6,10 @@ attention its causal half, recomputation nothing) over the vendor's dense peak o
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,10 +26,14 @@ def peak(hardware: Hardware | None, settings: Training) -> float | None:
     return None if rate is None else rate * hardware.count
 
 
+CLOCKED = ("seconds", "tokens_per_second", "mfu")
+"""What of a record depends on the clock."""
+
+
 def record(
     *, step: int, tokens: int, loss: float, learning_rate: float, norm: float, seconds: float, rate: float, mfu: float | None
 ) -> dict[str, Any]:
-    """One line of training.jsonl.
+    """One record of the log.
 
     Args:
         step: steps done. tokens: read up to here. loss: mean over the steps since the last record.
@@ -43,6 +50,14 @@ def record(
         "tokens_per_second": round(rate, 1),
         "mfu": None if mfu is None else round(mfu, 4),
     }
+
+
+def write_log(folder: Path, log: Sequence[dict[str, Any]]) -> None:
+    """Write `training.jsonl` into a checkpoint's folder, without what a clock says: so that a run that was killed and went on
+    leaves the same bytes as one that was not.
+    """
+    kept = [{key: value for key, value in entry.items() if key not in CLOCKED} for entry in log]
+    (folder / "training.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in kept), "utf-8")
 
 
 def line(entry: dict[str, Any], end: int, left: float | None, meter: Meter | None, settings: Training) -> str:
