@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from shoestring.measure import Hardware, Meter, human
+from shoestring.measure import Hardware, Meter, Usage, human
 from shoestring.train.settings import Training
 
 
@@ -67,18 +67,18 @@ def line(entry: dict[str, Any], end: int, left: float | None, meter: Meter | Non
     whole = peak(hardware, settings)
     if entry["mfu"] is not None and whole is not None:
         parts.append(f"MFU {entry['mfu']:.1%} of {human(whole, 'FLOP/s')} {settings.precision}")
-    parts.append(human(memory(), "B"))
-    if meter is not None:
-        usage = _usage(meter)
-        if usage is not None:
-            parts += [str(usage.energy), str(usage.money)]
+    usage = None if meter is None else _usage(meter)
+    if usage is None:
+        parts.append(human(memory(), "B"))
+    else:
+        parts += [str(usage.peak_memory), str(usage.energy), str(usage.money)]
     if left is not None:
         parts.append(f"{human(left, 's')} left")
     return ", ".join(parts)
 
 
 def memory() -> float:
-    """Peak bytes: of the GPU's allocator when one is in use, else of this process."""
+    """Peak bytes where no meter runs: of the GPU's allocator when one is in use, else of this process."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return float(torch.cuda.max_memory_allocated())
     import resource
@@ -86,7 +86,7 @@ def memory() -> float:
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 
-def _usage(meter: Meter) -> Any:
+def _usage(meter: Meter) -> Usage | None:
     """What a meter has read so far; None when its block has not begun."""
     try:
         return meter.usage
