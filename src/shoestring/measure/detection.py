@@ -72,7 +72,7 @@ def memory_limit() -> float:
 
 
 def _gpu() -> Hardware | None:
-    """The GPUs that PyTorch can use, as one device with a count; None without any."""
+    """The GPU that PyTorch uses first, whatever others there are: a run works on one. None without any."""
     try:
         version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
@@ -87,7 +87,7 @@ def _gpu() -> Hardware | None:
     key = next((key for pattern, key in _GPU_NAMES if re.search(pattern, properties.name)), None)
     known = CATALOGUE[key] if key else _unknown_gpu(properties)
     watts = _power_limit() or known.watts
-    return known.with_(memory=float(properties.total_memory), watts=watts, count=torch.cuda.device_count())
+    return known.with_(memory=float(properties.total_memory), watts=watts)
 
 
 def _unknown_gpu(properties: Any) -> Hardware:

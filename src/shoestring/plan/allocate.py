@@ -1,172 +1,262 @@
-"""From a budget to a model and its training: the best shape of a ladder, with as many tokens as the budget pays for.
+"""From what is left of a budget to a model, tokens, steps and rates: each shape of the ladder gets as many tokens as the
+budget allows it, and the one with the least expected loss wins.
 
-For each shape the steps after the plan are asked what they would use, training among them; use grows linearly with the
-tokens, so two questions give the tokens that fit. Of the shapes that fit, the one with the least loss by the law is taken.
+    steps(shape) = least over the limits of (limit x (1 - reserve) - what later steps cost) / cost of a step
+    choice       = the shape with the least L(N, D) on the tokens there are
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
-from shoestring.errors import BudgetError, SettingError
+from shoestring.errors import BudgetError, SettingError, ShoestringError
 from shoestring.measure import Hardware, Usage, human
+from shoestring.measure.usage import PROCESS_BYTES
 from shoestring.model import ModelConfig
 from shoestring.model.cost import linear_parameters, parameters
-from shoestring.plan.laws import LAWS, batch_tokens, effective_tokens, learning_rate
+from shoestring.plan import rules
+from shoestring.plan.laws import BESIROGLU, Law
+from shoestring.plan.shapes import shape, widths
 from shoestring.technique import Sketch
 from shoestring.train import TrainingPlan
-from shoestring.train.cost import faster_precision, step_seconds, training_usage
+from shoestring.train.cost import faster_precision, training_memory, training_usage
+from shoestring.train.settings import Precision
 
-WIDTHS = (64, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1280, 1536, 2048, 2560, 3072, 4096, 5120, 8192)
-MICRO_BATCH = {"cpu": 16, "cuda": 64}
-"""Sequences in memory at one time, at the most."""
-WARMUP, DECAY = 0.05, 0.2
-"""Shares of the steps (arXiv 2405.18392: a decay of 20 % does as well as a whole cosine)."""
-LEAST_STEPS = 20
-"""Fewer optimizer steps teach nothing."""
-
-LIMITS = (("time", "seconds", "s"), ("energy", "energy", "J"), ("money", "money", "USD"))
-"""Limits that use adds up to: the budget's field, the usage's, the unit."""
-
-Rest = Callable[[Sketch], Usage]
+RESOURCES = {"time": ("seconds", "s"), "energy": ("energy", "J"), "money": ("money", "USD")}
+"""Limits that more steps use up: the figure of `Usage` and its unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a person may fix instead of leaving it to the plan."""
+    """What is fixed beforehand.
 
-    law: str = "besiroglu"
-    context: int = 256
-    reserve: float = 0.12
-    vocabulary: int = 32_768
+    Attributes:
+        law: constants of the expected loss.
+        reserve: share of the budget left unused, for what the predictions miss.
+        epochs: how often the text is read at the most.
+        context: tokens of a sequence; None takes 256 on a CPU, 1024 on a GPU.
+        smallest, largest: widths of the ladder.
+        batch: sequences of an optimizer step; None follows Step Law.
+        query_groups: query heads that share a key-value head.
+        precision: None takes the faster one.
+    """
+
+    law: Law = BESIROGLU
+    reserve: float = 0.15
+    epochs: float = 16.0
+    context: int | None = None
+    smallest: int = 64
+    largest: int = 16384
     batch: int | None = None
-    least_width: int = WIDTHS[0]
-    most_width: int = WIDTHS[-1]
+    query_groups: int = 1
+    precision: Precision | None = None
 
 
-def allocate(sketch: Sketch, hardware: Hardware, wishes: Wishes) -> TrainingPlan:
-    """The plan of the least predicted loss that stays inside what is left of the budget.
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """What was chosen and what it will use.
+
+    Attributes:
+        plan: the model, steps, rates; its `formulas` are still to be filled by `explain`.
+        usage: of the training alone. loss: expected, nats per token. unique: different tokens there are.
+        binding: the limit that decided.
+    """
+
+    plan: TrainingPlan
+    usage: Usage
+    loss: float
+    unique: float
+    binding: str
+
+
+def allocate(sketch: Sketch, hardware: Hardware, wishes: Wishes | None = None) -> Allocation:
+    """The best plan for what is left of the budget.
 
     Args:
-        sketch: with `remaining`, and `rest`, which says what the later steps will use; without it training alone counts.
+        sketch: with `remaining`, `vocabulary`, `tokens` (None: no end of text) and `rest` (None: training is all there is).
 
     Raises:
-        BudgetError: not even the smallest shape fits; says what is short, and by how much.
+        SettingError: nothing limits the training, or the vocabulary isn't known.
+        BudgetError: no shape can be trained; says what is short, by how much.
     """
-    law = LAWS[wishes.law]
-    unique = sketch.tokens or math.inf
-    rest = sketch.rest or _training_alone(hardware)
-    best: tuple[float, TrainingPlan] | None = None
-    complaints: list[str] = []
-    for config in shapes(sketch.vocabulary or wishes.vocabulary, wishes):
+    wishes = wishes or Wishes()
+    if sketch.vocabulary is None:
+        raise SettingError("plan: the vocabulary isn't known; put a tokenize step before it")
+    if all(getattr(sketch.remaining, field.name) is None for field in fields(sketch.remaining)):
+        raise SettingError("plan: the recipe has no budget to plan for; add one, such as budget: {time: 5 min}")
+    found: list[Allocation] = []
+    refused: list[ShoestringError] = []
+    in_a_row = 0
+    for config in _ladder(sketch.vocabulary, hardware, wishes):
         try:
-            tokens, complaint = _tokens_that_fit(config, sketch, rest, hardware, wishes)
-        except (
-            SettingError
-        ) as error:  # a later step can't work on this shape: its group size does not divide the width, say
-            tokens, complaint = 0.0, str(error)
-        plan = _plan(config, tokens, hardware, wishes)
-        if plan is None:
-            complaints.append(complaint)
-            continue
-        loss = law.loss(parameters(config), effective_tokens(plan.tokens, unique))
-        if best is not None and loss > best[0] * 1.02:
-            break
-        best = min(best, (loss, plan), key=lambda pair: pair[0]) if best else (loss, plan)
-    if best is None:
-        raise BudgetError(f"plan: {complaints[0]}; raise the budget or take steps out")
-    return best[1]
+            found.append(_Fitting(config, sketch, hardware, wishes).best())
+            in_a_row = 0
+        except ShoestringError as error:
+            refused.append(error)
+            in_a_row += 1
+            # Shapes grow: when several in a row are too dear after one that was not, all later ones are.
+            if found and in_a_row >= 3:
+                break
+    if not found:
+        raise refused[0]
+    return min(found, key=lambda allocation: allocation.loss)
 
 
-def shapes(vocabulary: int, wishes: Wishes) -> Iterator[ModelConfig]:
-    """Shapes from small to large: about one layer for 64 of width, at least two, heads of 32 or 64."""
-    for width in WIDTHS:
-        if wishes.least_width <= width <= wishes.most_width:
-            head = 64 if width >= 512 else 32
-            layers = max(2, round(width / 64))
-            yield ModelConfig(vocabulary=vocabulary, width=width, layers=layers, heads=width // head, context=wishes.context)
+def _ladder(vocabulary: int, hardware: Hardware, wishes: Wishes) -> Iterator[ModelConfig]:
+    context = wishes.context or (256 if hardware.device == "cpu" else 1024)
+    ladder = list(widths(wishes.smallest, wishes.largest)) or [wishes.smallest]
+    for width in ladder:
+        yield shape(width, vocabulary, context, wishes.query_groups)
 
 
-def _tokens_that_fit(config: ModelConfig, sketch: Sketch, rest: Rest, hardware: Hardware, wishes: Wishes) -> tuple[float, str]:
-    """Tokens that every limit pays for, and what is short where that is less than the least number of steps."""
-    least, more = LEAST_STEPS * _batch(config, 0.0, wishes) * config.context, 2e6 + 40 * config.context
-    (first, first_tokens), (second, second_tokens) = (
-        _asked(config, tokens, sketch, rest, hardware, wishes) for tokens in (float(least), more)
-    )
-    fits, complaint = math.inf, ""
-    for key, resource, unit in LIMITS:
-        limit, low, high = getattr(sketch.remaining, key), getattr(first, resource).value, getattr(second, resource).value
-        if limit is None or low is None or high is None:
-            continue
-        limit *= 1 - wishes.reserve
-        per_token = max((high - low) / (second_tokens - first_tokens), 1e-30)
-        fits = min(fits, first_tokens + (limit - low) / per_token)
-        if limit < low:
-            complaint = (
-                f"budget.{key} is short by {human(low - limit, unit)}: the steps from here on need {human(low, unit)} with "
-                f"the smallest model, {human(max(limit, 0.0), unit)} are left (a reserve of {wishes.reserve:.0%} kept)"
-            )
-    memory, peak = sketch.remaining.memory, first.peak_memory.value
-    if memory is not None and peak is not None and peak > memory:
-        return (
-            0.0,
-            f"budget.memory is short by {human(peak - memory, 'B')}: {human(memory, 'B')} given, {human(peak, 'B')} needed",
+class _Fitting:
+    """One shape, given as many steps as the budget allows."""
+
+    def __init__(self, config: ModelConfig, sketch: Sketch, hardware: Hardware, wishes: Wishes) -> None:
+        self.config, self.sketch, self.hardware, self.wishes = config, sketch, hardware, wishes
+        self.parameters = parameters(config)
+        self.unique = math.inf if sketch.tokens is None else max(1.0, sketch.tokens)
+        self.limits = {
+            name: limit * (1 - wishes.reserve) for name in RESOURCES if (limit := getattr(sketch.remaining, name)) is not None
+        }
+
+    def best(self) -> Allocation:
+        """Raises BudgetError when this shape can't be trained within the limits."""
+        tokens = self.wishes.law.tokens_for(self.parameters)
+        self.refuse_memory(self.plan(rules.FEWEST_STEPS, tokens))
+        steps, binding = 0, ""
+        for _ in range(8):  # batch follows tokens, the cost of a step follows the batch: it settles in a few rounds
+            before = steps
+            steps, binding = self.steps(tokens)
+            tokens = float(max(1, steps) * self.step_tokens(tokens))
+            if steps == before:
+                break
+        if steps < rules.FEWEST_STEPS:
+            raise self.too_little(binding, tokens)
+        plan = self.plan(steps, tokens)
+        self.refuse_memory(plan)
+        plan = self.within(plan)
+        usage = self.training(plan)
+        plan = plan.model_copy(update={"seconds": usage.seconds.value or 0.0})
+        loss = self.wishes.law.loss_on(self.parameters, plan.tokens, self.unique)
+        return Allocation(plan, usage, loss, self.unique, binding)
+
+    def step_tokens(self, tokens: float) -> int:
+        return rules.portions(tokens, self.config.context, self.hardware, self.wishes.batch)[0] * self.config.context
+
+    def plan(self, steps: int, tokens: float) -> TrainingPlan:
+        """So many steps with the portions that suit so many tokens."""
+        context = self.config.context
+        batch, micro = rules.portions(tokens, context, self.hardware, self.wishes.batch)
+        precision = self.wishes.precision or faster_precision(self.config, micro, context, self.hardware)
+        share = batch // self.hardware.count  # of one device
+        while micro > 1 and training_memory(self.config, micro, context, precision) > self.memory():
+            micro = next(part for part in range(micro - 1, 0, -1) if share % part == 0)
+        warmup, decay = rules.warmup_and_decay(steps)
+        return TrainingPlan(
+            model=self.config,
+            steps=steps,
+            batch=batch,
+            micro_batch=micro,
+            context=context,
+            learning_rate=rules.learning_rate(linear_parameters(self.config), steps * batch * context),
+            warmup=warmup,
+            decay=decay,
+            precision=precision,
+            tokens=steps * batch * context,
+            seconds=0.0,
         )
-    if fits is math.inf:
-        fits = min(20.0 * parameters(config), 4.0 * (sketch.tokens or math.inf))
-    return fits, complaint
 
+    def steps(self, tokens: float) -> tuple[int, str]:
+        """As many steps as the tightest limit allows, with portions that suit `tokens`, and that limit's name."""
+        few, many = self.plan(rules.FEWEST_STEPS, tokens), self.plan(10 * rules.FEWEST_STEPS, tokens)
+        base, more = self.usage(few), self.usage(many)
+        enough = self.unique * self.wishes.epochs
+        if not self.limits:  # memory alone: train the largest model that fits for as long as its size deserves
+            enough = min(enough, self.wishes.law.tokens_for(self.parameters))
+        most = {"text": enough / (few.batch * few.context)} if math.isfinite(enough) else {}
+        for name, limit in self.limits.items():
+            figure = RESOURCES[name][0]
+            first, second = getattr(base, figure).value or 0.0, getattr(more, figure).value or 0.0
+            slope = (second - first) / (many.steps - few.steps)
+            if slope > 1e-9 * max(first, 1e-9):
+                most[name] = few.steps + (limit - first) / slope
+            elif first > limit:
+                most[name] = 0.0
+        if not most:  # the training keeps to figures of its own: whatever is planned, it costs the same
+            most["law"] = self.wishes.law.tokens_for(self.parameters) / (few.batch * few.context)
+        binding = min(most, key=lambda name: most[name])
+        return math.floor(most[binding]), binding
 
-def _asked(
-    config: ModelConfig, tokens: float, sketch: Sketch, rest: Rest, hardware: Hardware, wishes: Wishes
-) -> tuple[Usage, int]:
-    """What the later steps will use when this shape reads so many tokens, and how many it then really reads."""
-    plan = _plan(config, tokens, hardware, wishes)
-    assert plan is not None
-    return rest(sketch.with_(plan=plan, model=config)), plan.tokens
+    def within(self, plan: TrainingPlan) -> TrainingPlan:
+        """The plan made shorter until the whole rest of the recipe fits: later steps may not be linear in the tokens."""
+        for _ in range(20):
+            used = self.usage(plan)
+            over = {
+                name: (getattr(used, RESOURCES[name][0]).value or 0.0) / limit for name, limit in self.limits.items() if limit > 0
+            }
+            worst = max(over.values(), default=0.0)
+            if worst <= 1.0:
+                self.refuse_peak(used)
+                return plan
+            steps = math.floor(plan.steps * 0.99 / worst)
+            if steps < rules.FEWEST_STEPS:
+                raise self.too_little(max(over, key=lambda name: over[name]), float(plan.tokens))
+            warmup, decay = rules.warmup_and_decay(steps)
+            changes = {"steps": steps, "tokens": steps * plan.batch * plan.context, "warmup": warmup, "decay": decay}
+            plan = plan.model_copy(update=changes)
+        raise self.too_little(max(over, key=lambda name: over[name]), float(plan.tokens))
 
+    def training(self, plan: TrainingPlan) -> Usage:
+        return training_usage(
+            plan.model, plan.steps, plan.batch, plan.context, plan.precision, self.hardware, micro_batch=plan.micro_batch
+        )
 
-def _batch(config: ModelConfig, tokens: float, wishes: Wishes) -> int:
-    """Sequences of one optimizer step: a rounded number, so that it splits into equal parts."""
-    if wishes.batch is not None:
-        return wishes.batch
-    wanted = batch_tokens(max(tokens, 1.0)) / config.context
-    step = 1 if wanted < 8 else 4 if wanted < 64 else 16
-    return max(4, round(wanted / step) * step)
+    def usage(self, plan: TrainingPlan) -> Usage:
+        """Of all steps to come, the training among them."""
+        if self.sketch.rest is None:
+            return self.training(plan)
+        return self.sketch.rest(self.sketch.with_(plan=plan, model=plan.model))
 
+    def memory(self) -> float:
+        """Bytes that training may hold: the budget's or nine tenths of the device's, less what a process on a CPU needs."""
+        base = self.hardware.figure("process.bytes", PROCESS_BYTES) if self.hardware.device == "cpu" else 0.0
+        return min(self.sketch.remaining.memory or math.inf, 0.9 * self.hardware.memory) - base
 
-def _plan(config: ModelConfig, tokens: float, hardware: Hardware, wishes: Wishes) -> TrainingPlan | None:
-    """Everything else that follows from a shape and its tokens; None when they are too few to learn from."""
-    batch = _batch(config, tokens, wishes)
-    steps = int(tokens // (batch * config.context))
-    if steps < LEAST_STEPS:
-        return None
-    read = steps * batch * config.context
-    micro = next(part for part in range(min(batch, MICRO_BATCH[hardware.device]), 0, -1) if batch % part == 0)
-    precision = faster_precision(config, micro, config.context, hardware)
-    return TrainingPlan(
-        model=config,
-        steps=steps,
-        batch=batch,
-        micro_batch=micro,
-        context=config.context,
-        learning_rate=float(f"{learning_rate(linear_parameters(config), read):.3g}"),
-        warmup=math.ceil(WARMUP * steps),
-        decay=round(DECAY * steps),
-        precision=precision,
-        tokens=read,
-        seconds=steps * step_seconds(config, batch, config.context, precision, hardware, micro),
-    )
+    def refuse_memory(self, plan: TrainingPlan) -> None:
+        needed = training_memory(plan.model, plan.micro_batch, plan.context, plan.precision)
+        if needed > self.memory():
+            what = "budget.memory" if self.sketch.remaining.memory is not None else f"the memory of {self.hardware.name}"
+            raise BudgetError(
+                f"plan: {what} allows {human(max(0.0, self.memory()), 'B')} for training, and a model of width "
+                f"{plan.model.width} needs {human(needed, 'B')}: {human(needed - self.memory(), 'B')} short; "
+                "raise it, or lower plan.smallest, plan.context or the vocabulary"
+            )
 
+    def refuse_peak(self, used: Usage) -> None:
+        """The later steps count too: distillation holds two models, and evaluation reads more at one time than training."""
+        peak, limit = used.peak_memory.value, self.sketch.remaining.memory
+        if limit is not None and peak is not None and peak > limit:
+            raise BudgetError(
+                f"plan: budget.memory is {human(limit, 'B')}, and with a model of width {self.config.width} the steps "
+                f"after need {human(peak, 'B')}: {human(peak - limit, 'B')} short; raise it, or lower plan.smallest"
+            )
 
-def _training_alone(hardware: Hardware) -> Rest:
-    """What training itself will use, where no recipe says what comes after."""
-
-    def rest(sketch: Sketch) -> Usage:
-        plan = sketch.plan
-        assert isinstance(plan, TrainingPlan)
-        return training_usage(plan.model, plan.steps, plan.batch, plan.context, plan.precision, hardware, plan.micro_batch)
-
-    return rest
+    def too_little(self, name: str, tokens: float) -> BudgetError:
+        """What is said when a limit, or the text, doesn't allow the fewest steps."""
+        least = self.plan(rules.FEWEST_STEPS, tokens)
+        if name == "text":
+            return BudgetError(
+                f"plan: {self.unique:,.0f} training tokens, read {self.wishes.epochs:g} times, are fewer than "
+                f"{least.steps} steps of {least.batch} x {least.context}; add text, or lower plan.context or plan.batch"
+            )
+        figure, unit = RESOURCES[name]
+        needed, limit = getattr(self.usage(least), figure).value or 0.0, self.limits[name]
+        left = limit / (1 - self.wishes.reserve)
+        return BudgetError(
+            f"plan: budget.{name} has {human(max(0.0, left), unit)} left, of which plan.reserve keeps {self.wishes.reserve:.0%}; "
+            f"{least.steps} training steps of a model of width {self.config.width} and the steps after it need "
+            f"{human(needed, unit)}: {human(needed - limit, unit)} short; raise budget.{name} or take steps out"
+        )

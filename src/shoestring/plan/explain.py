@@ -1,70 +1,97 @@
-"""How each figure of a plan was found, and who says so: the formulas that are printed and kept with it."""
+"""The formulas behind a plan: each figure with what it was computed from and where that comes from."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from shoestring.measure import Hardware, human
 from shoestring.model.cost import parameters, training_flops
-from shoestring.plan.allocate import DECAY, WARMUP, Wishes
-from shoestring.plan.laws import LAWS
-from shoestring.technique import Budget, Sketch
-from shoestring.train import TrainingPlan
+from shoestring.plan import rules
+from shoestring.plan.allocate import Allocation, Wishes
+from shoestring.train.cost import calibrated, training_memory
 
-Line = dict[str, object]
-
-
-def explained(plan: TrainingPlan, sketch: Sketch, hardware: Hardware, wishes: Wishes) -> TrainingPlan:
-    """The plan with a line for each figure: name, value, unit, formula, source."""
-    return plan.model_copy(update={"formulas": (*_sizes(plan, sketch, wishes), *_pace(plan, hardware))})
+Formula = dict[str, Any]
 
 
-def shown(line: Line) -> str:
-    """One such line for people."""
-    value = line["value"]
-    plain = f"{value:.4g}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}"
-    figure = human(float(value), str(line["unit"])) if line["unit"] and isinstance(value, float | int) else plain
-    return f"{line['name']} = {figure}: {line['formula']} [{line['source']}]"
-
-
-def _line(name: str, value: float, unit: str, formula: str, source: str) -> Line:
-    return {"name": name, "value": value, "unit": unit, "formula": formula, "source": source}
-
-
-def _sizes(plan: TrainingPlan, sketch: Sketch, wishes: Wishes) -> list[Line]:
-    config, law, N, D = plan.model, LAWS[wishes.law], parameters(plan.model), plan.tokens
-    unique = sketch.tokens or math.inf
-    flops = training_flops(config, D)
-    best_N, best_D = law.optimum(flops)
-    limits = f"{_limits(sketch.remaining)}, reserve {wishes.reserve:.0%}"
-    shape = f"width {config.width}, {config.layers} layers, vocabulary {config.vocabulary}"
-    best = f"the optimum for these operations is N {best_N:.3g}, D {best_D:.3g}"
-    paid = f"what the limits pay for at this shape, {D / N:.1f} a parameter; {best}"
-    epochs = D / unique if unique < math.inf else 1.0
-    return [
-        _line("parameters", N, "", f"{shape}: least L(N, D') of the ladder within {limits}", law.source),
-        _line("tokens", D, "", paid, law.source),
-        _line("epochs", epochs, "", "D / U; D' = U + U r (1 - exp(-(D/U - 1)/r)), r = 15.39", "arXiv 2305.16264"),
-        _line("operations", flops, "FLOP", "3 x forward, attention's causal half counted", "model.cost"),
+def explain(allocation: Allocation, hardware: Hardware, wishes: Wishes) -> tuple[Formula, ...]:
+    """Name, value, unit, formula and source of every decision."""
+    plan, law, usage = allocation.plan, wishes.law, allocation.usage
+    config, N = plan.model, parameters(plan.model)
+    epochs = plan.tokens / allocation.unique if math.isfinite(allocation.unique) else None
+    timed = calibrated(plan.precision, hardware)
+    how = "timed steps of small shapes" if timed else "operations / an assumed share of the peak"
+    entries: list[tuple[str, float | str, str, str, str]] = [
+        ("parameters", float(N), "", f"least {law.name} loss over the ladder of widths", law.source),
+        ("width", float(config.width), "", "from the ladder", "plan.shapes"),
+        ("layers", float(config.layers), "", "width / 64 + 1", "arXiv 2001.08361, figure 5: shape matters little"),
+        ("tokens", float(plan.tokens), "", f"steps x batch x context; {allocation.binding} is what binds", "plan.allocate"),
+        ("tokens per parameter", plan.tokens / N, "", "D / N", f"{law.tokens_for(N) / N:.3g} would be optimal by {law.name}"),
     ]
-
-
-def _pace(plan: TrainingPlan, hardware: Hardware) -> list[Line]:
-    step_law = "Step Law, arXiv 2503.04715"
-    rate = "1.79 N^-0.713 D^0.307, N without embedding, within 1e-4 to 1e-2"
-    timed = "timed on this machine" if hardware.calibrated else "from an assumed share of the peak"
-    return [
-        _line("batch", plan.batch * plan.context, "", "0.58 D^0.571 tokens, rounded to whole sequences", step_law),
-        _line("steps", plan.steps, "", "tokens / batch", "arithmetic"),
-        _line("learning rate", plan.learning_rate, "", rate, step_law),
-        _line("warm-up", plan.warmup, "", f"{WARMUP:.0%} of the steps", "assumed"),
-        _line("decay", plan.decay, "", f"{DECAY:.0%} of the steps, 1 - sqrt", "arXiv 2405.18392"),
-        _line("training time", plan.seconds, "s", f"steps x the time of one in {plan.precision}, {timed}", "train.cost"),
+    if epochs is not None:
+        worth = "new text" if epochs <= 1 else "repeated text counts less above 4"
+        entries.append(("epochs", epochs, "", f"tokens / {allocation.unique:,.0f} unique ones: {worth}", "arXiv 2305.16264"))
+    entries += [
+        ("steps", float(plan.steps), "", f"(limit x {1 - wishes.reserve:.2f} - later steps) / cost of a step", "plan.allocate"),
+        ("batch", float(plan.batch * plan.context), "token", _batch(wishes), "set" if wishes.batch else rules.STEP_LAW),
+        ("learning rate", plan.learning_rate, "", f"1.79 N^-0.713 D^0.307, at most {rules.HIGHEST_RATE:g}", rules.STEP_LAW),
+        ("warmup", float(plan.warmup), "step", f"{rules.WARMUP:.0%} of the steps", "assumed"),
+        ("decay", float(plan.decay), "step", f"last {rules.DECAY:.0%} of the steps", "arXiv 2405.18392, figure 5"),
+        ("precision", plan.precision, "", "set" if wishes.precision else "the faster here", how),
+        ("time", plan.seconds, "s", f"steps x seconds of a step, from {how}", hardware.calibrated or "not calibrated"),
+        (
+            "FLOPs",
+            training_flops(config, plan.tokens, plan.context),
+            "FLOP",
+            "3 x forward, head and causal attention in",
+            "model.cost",
+        ),
+        (
+            "training memory",
+            training_memory(config, plan.micro_batch, plan.context, plan.precision),
+            "B",
+            f"12 bytes a parameter, and gradients or activations of {plan.micro_batch} x {plan.context} tokens",
+            "train.cost",
+        ),
+        ("energy", usage.energy.value or 0.0, "J", usage.energy.method, "assumed watts"),
+        ("money", usage.money.value or 0.0, "USD", usage.money.method, "assumed price"),
     ]
+    entries.append(_quality(allocation, wishes, N))
+    keys = ("name", "value", "unit", "formula", "source")
+    return tuple(dict(zip(keys, entry)) for entry in entries)
 
 
-def _limits(remaining: Budget) -> str:
-    units = {"time": "s", "memory": "B", "energy": "J", "money": "USD"}
-    given = {key: getattr(remaining, key) for key in units}
-    said = [f"{key} {human(value, units[key])}" for key, value in given.items() if value is not None]
-    return ", ".join(said) or "no limit"
+def lines(formulas: tuple[Formula, ...]) -> list[str]:
+    """The formulas as text, one a line."""
+    return [f"  {f['name']:21} {said(f):>13}  {f['formula']}  [{f['source']}]" for f in formulas]
+
+
+def said(formula: Formula) -> str:
+    """A formula's value with its unit, for people."""
+    value, unit = formula["value"], formula["unit"]
+    if not isinstance(value, (int, float)):
+        return str(value)
+    if unit in ("s", "B", "USD", "J", "FLOP"):
+        return human(float(value), unit)
+    if float(value).is_integer():
+        return f"{value:,.0f}" + (f" {unit}s" if unit else "")
+    return f"{value:.3g}" + (f" {unit}" if unit else "")
+
+
+def _batch(wishes: Wishes) -> str:
+    return "set" if wishes.batch else "0.58 D^0.571 tokens, whole sequences, at least so few that 30 steps remain"
+
+
+def _quality(allocation: Allocation, wishes: Wishes, N: int) -> tuple[str, float | str, str, str, str]:
+    law = wishes.law
+    told = law.bits_per_byte(N, allocation.plan.tokens, allocation.unique)
+    if told is None:
+        return (
+            "bits per byte",
+            "not foretold",
+            "",
+            f"{N:,} parameters and {allocation.plan.tokens:,} tokens lie far below the runs of this law",
+            law.source,
+        )
+    value, (low, high) = told
+    return ("bits per byte", value, "bit/B", f"E + A/N^a + B/D^b on web text; {low:.2g} to {high:.2g} on others", law.source)

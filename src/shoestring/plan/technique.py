@@ -1,71 +1,128 @@
-"""The plan as a step of a recipe: what is left of the budget, in the light of all steps after it, becomes a training plan."""
+"""Planning as a step of a recipe: what is left of the budget becomes a model, tokens, steps and rates."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+import json
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from shoestring.artifact import writing
+from shoestring import artifact
+from shoestring.errors import DamagedArtifact, FileError, SettingError, file_error, nearest
 from shoestring.measure import Hardware, predicted_usage
 from shoestring.plan.allocate import Wishes, allocate
-from shoestring.plan.explain import explained, shown
+from shoestring.plan.explain import explain, lines
+from shoestring.plan.laws import LAWS, Law
 from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work
 from shoestring.train import TrainingPlan
-from shoestring.train.pretrain import read_plan
+from shoestring.train.settings import Precision
+
+SECONDS = 0.3
+"""What planning itself takes."""
 
 
 class Plan(Technique):
-    """Choose model size, tokens, batch, learning rate and precision from the budget and the calibrated machine."""
+    """Choose model, tokens, batch and learning rate so that the rest of the recipe fits what is left of the budget.
+
+    Each shape of a ladder gets as many steps as time, energy and money allow; the one with the least loss by Chinchilla's law
+    wins, repeated text counting less. Every figure is printed with its formula and source.
+    """
 
     name: ClassVar[str] = "plan"
     room: ClassVar[str] = "plan"
-    row: ClassVar[str] = "B1, B6"
+    row: ClassVar[str] = "B1"
     paper: ClassVar[str] = "2203.15556"
-    saves: ClassVar[tuple[str, ...]] = ("computation", "energy", "money")
+    saves: ClassVar[tuple[str, ...]] = ("computation", "energy", "money", "data")
     reads: ClassVar[tuple[Part, ...]] = ("tokens",)
     gives: ClassVar[Part] = "plan"
     budgeted: ClassVar[bool] = True
 
-    law: Literal["besiroglu", "hoffmann"] = "besiroglu"
-    """Whose constants weigh parameters against tokens."""
-    context: Annotated[int, Field(ge=16)] = 256
-    """Tokens of one sequence."""
-    reserve: Annotated[float, Field(ge=0, lt=1)] = 0.12
-    """Share of what is left that is kept back for what the machine does otherwise."""
+    law: str = "besiroglu"
+    """"besiroglu", "hoffmann", or a JSON file that `shoestring plan fit RUNS.csv --json` printed."""
+    context: Annotated[int, Field(ge=8)] | None = None
+    """Tokens of a sequence; 256 on a CPU and 1024 on a GPU when not given."""
+    reserve: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Share of what is left that stays unused, for what predictions miss."""
+    epochs: Annotated[float, Field(gt=0)] = 16.0
+    """How often the text is read at the most; what more brings is next to nothing (arXiv 2305.16264)."""
+    smallest: Annotated[int, Field(ge=32, multiple_of=32)] = 64
+    """Least width to consider."""
+    largest: Annotated[int, Field(ge=32, multiple_of=32)] = 16384
+    """Greatest width to consider."""
     batch: Annotated[int, Field(gt=0)] | None = None
-    """Sequences of one optimizer step, instead of the law's."""
-    least_width: Annotated[int, Field(ge=32)] = 64
-    most_width: Annotated[int, Field(ge=32)] = 8192
+    """Sequences of an optimizer step; Step Law's when not given."""
+    query_groups: Annotated[int, Field(gt=0)] = 1
+    """Query heads that share a key-value head."""
+    precision: Precision | None = None
+    """The faster on this machine when not given."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Plan:
+        if self.smallest > self.largest:
+            raise ValueError(f"smallest ({self.smallest}) must not be above largest ({self.largest})")
+        return self
+
+    def wishes(self) -> Wishes:
+        """The settings as `allocate` takes them."""
+        names = ("reserve", "epochs", "context", "smallest", "largest", "batch", "query_groups", "precision")
+        return Wishes(law=read_law(self.law), **{name: getattr(self, name) for name in names})
+
+    def outside(self) -> str:
+        """The constants in force: a law may come from a file."""
+        return repr(read_law(self.law))
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
-        """The plan itself, made from what is known so far; deciding costs nothing to speak of."""
-        return Prediction(predicted_usage(seconds=0.05, hardware=hardware, method="arithmetic"), self._decided(sketch, hardware))
+        """The plan for what is left of the budget, and the sketch with it."""
+        plan = self.decide(sketch, hardware)
+        usage = predicted_usage(seconds=SECONDS, hardware=hardware, flops=0.0, peak_memory=0.0, method="arithmetic")
+        return Prediction(usage, sketch.with_(plan=plan, model=plan.model))
 
     def apply(self, state: State, work: Work) -> State:
-        """Decide, say how, and keep it."""
-        state.need("tokens", self.name)
-        plan = self._decided(work.sketch, work.hardware).plan
-        assert isinstance(plan, TrainingPlan)
-        for line in plan.formulas:
-            work.note(f"plan: {shown(line)}")
-        with writing(work.out, "plan", {"facts": {}}) as folder:
-            (folder / "plan.json").write_text(plan.model_dump_json(indent=1), "utf-8")
+        """Write the plan and say its formulas."""
+        state.need("tokens", "plan")
+        plan = self.decide(work.sketch, work.hardware)
+        work.note(f"plan for what is left of the budget on {work.hardware.name}:")
+        for line in lines(plan.formulas):
+            work.note(line)
+        about: dict[str, Any] = {"calibrated": work.hardware.calibrated, "law": self.law}
+        with artifact.writing(work.out, "plan", about) as folder:
+            (folder / "plan.json").write_text(plan.model_dump_json(indent=1) + "\n", "utf-8")
         return state.with_("plan", work.out)
 
     def observe(self, sketch: Sketch, state: State) -> Sketch:
-        """What the stored plan says, not what would be decided now."""
-        plan = read_plan(state.need("plan", self.name))
+        """The plan that was written, which a stored one keeps even when the machine has been calibrated again since."""
+        file = state.need("plan", "plan") / "plan.json"
+        try:
+            plan = TrainingPlan.model_validate_json(file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise DamagedArtifact(file, "not a training plan") from error
         return sketch.with_(plan=plan, model=plan.model)
 
-    def _decided(self, sketch: Sketch, hardware: Hardware) -> Sketch:
-        wishes = Wishes(
-            law=self.law,
-            context=self.context,
-            reserve=self.reserve,
-            batch=self.batch,
-            least_width=self.least_width,
-            most_width=self.most_width,
-        )
-        plan = explained(allocate(sketch, hardware, wishes), sketch, hardware, wishes)
-        return sketch.with_(plan=plan, model=plan.model)
+    def decide(self, sketch: Sketch, hardware: Hardware) -> TrainingPlan:
+        """The plan with its formulas."""
+        wishes = self.wishes()
+        chosen = allocate(sketch, hardware, wishes)
+        return chosen.plan.model_copy(update={"formulas": explain(chosen, hardware, wishes)})
+
+
+def read_law(name: str) -> Law:
+    """A published law by name, or one from a file of `plan fit`.
+
+    Raises:
+        SettingError: neither a known name nor a file. FileError: the file holds no law.
+    """
+    if name in LAWS:
+        return LAWS[name]
+    file = Path(name)
+    if not file.suffix:
+        raise SettingError(f"plan.law: {name!r} is no law; {nearest(name, LAWS)}, or a JSON file from plan fit")
+    try:
+        record = json.loads(file.read_text("utf-8"))
+        constants = {key: float(record[key]["value"]) for key in ("E", "A", "B", "alpha", "beta")}
+        smallest = {key: float(record[key]) for key in ("smallest_parameters", "smallest_tokens")}
+    except OSError as error:
+        raise file_error(file, error) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{file}: holds no law; give what `shoestring plan fit RUNS.csv --json` printed") from error
+    return Law(name=file.stem, source=f"fitted: {file.name}", **constants, **smallest)

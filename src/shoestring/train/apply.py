@@ -1,6 +1,6 @@
 """What is done to a model from outside so that it trains fast, in one order; all of it is undone afterwards.
 
-    1. kernels      float32 products that remain may use TF32; fixed summation order where asked for; on a CPU, freed memory is kept
+    1. kernels      float32 products that remain may use TF32; fixed summation order where asked for; a CPU keeps freed memory
     2. precision    autocast around each forward pass; weights stay float32
     3. compile      embedding, each block, last norm: regions, so that twelve equal blocks compile once
 

@@ -55,16 +55,32 @@ def calibrated(precision: Precision, hardware: Hardware) -> bool:
 def step_seconds(
     config: ModelConfig, batch: int, context: int, precision: Precision, hardware: Hardware, micro_batch: int | None = None
 ) -> float:
-    """Seconds of one optimizer step of `batch` sequences, passed in parts of `micro_batch`."""
-    micro = min(batch, micro_batch or batch)
-    passes, devices = batch / micro, hardware.count
+    """Seconds of one optimizer step of `batch` sequences, passed in parts of `micro_batch` on each device.
+
+    Several devices share the sequences; what their exchange of gradients takes longer than the backward pass is added.
+    """
+    share = max(1, batch // hardware.count)
+    micro = min(share, micro_batch or share)
     if not calibrated(precision, hardware):
-        return training_flops(config, batch * context, context) / (assumed_rate(precision, hardware) * devices) + LOOP_SECONDS
+        passes = training_flops(config, batch * context, context) / assumed_rate(precision, hardware) / hardware.count
+        return passes + _exchange_seconds(config, passes, hardware) + LOOP_SECONDS
     units = {term: hardware.reached.get(f"train.{precision}.{term}", 0.0) for term in TERMS}
     work = amounts(config, micro, context)
     once = work["parameters"] * units["parameters"]
-    each = sum(work[term] * units[term] for term in TERMS if term != "parameters")
-    return passes * each / devices + once + LOOP_SECONDS
+    passes = batch / hardware.count / micro * sum(work[term] * units[term] for term in TERMS if term != "parameters")
+    return passes + once + _exchange_seconds(config, passes, hardware) + LOOP_SECONDS
+
+
+def exchanged_bytes(config: ModelConfig, devices: int) -> float:
+    """Bytes that all devices together send in one step of data-parallel training: a ring all-reduce of float32 gradients."""
+    return 2.0 * (devices - 1) * 4.0 * parameters(config)
+
+
+def _exchange_seconds(config: ModelConfig, passes: float, hardware: Hardware) -> float:
+    if hardware.count == 1:
+        return 0.0
+    exchange = exchanged_bytes(config, hardware.count) / hardware.count / (hardware.link or 16e9)
+    return max(0.0, exchange - passes * 2 / 3)
 
 
 def assumed_rate(precision: Precision, hardware: Hardware) -> float:
@@ -80,7 +96,7 @@ def faster_precision(config: ModelConfig, micro_batch: int, context: int, hardwa
     """bf16 or fp32, whichever makes the quicker step here. A CPU that was not calibrated keeps to fp32."""
     if hardware.device == "cpu" and not (calibrated("bf16", hardware) and calibrated("fp32", hardware)):
         return "fp32"
-    choices: tuple[Precision, ...] = ("bf16", "fp32")
+    choices: tuple[Precision, ...] = ("fp32", "bf16")  # the first wins a tie: a device without bf16 units
     return min(choices, key=lambda precision: step_seconds(config, micro_batch, context, precision, hardware))
 
 
@@ -124,11 +140,14 @@ def training_usage(
 ) -> Usage:
     """What `steps` optimizer steps of `batch` sequences will use, passed in parts of `micro_batch`."""
     seconds = steps * step_seconds(config, batch, context, precision, hardware, micro_batch)
+    share = max(1, batch // hardware.count)
+    micro = min(share, micro_batch or share)
     how = "timed steps" if calibrated(precision, hardware) else "operations over an assumed share of the peak"
     return predicted_usage(
         seconds=seconds,
         hardware=hardware,
         flops=training_flops(config, float(steps) * batch * context, context),
-        peak_memory=training_memory(config, min(batch, micro_batch or batch), context, precision),
+        peak_memory=training_memory(config, micro, context, precision),
+        communication=steps * exchanged_bytes(config, hardware.count),
         method=f"{how}, {precision}",
     )

@@ -8,6 +8,7 @@ term are then fitted to the relative errors, none of them negative.
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from statistics import median
 
 import numpy as np
@@ -143,4 +144,4 @@ class _Steps:
         if self.device == "cuda":
             self.taken.append((marks[-1] - marks[1]) / steps)
         else:
-            self.taken += [later - earlier for earlier, later in zip(marks[1:], marks[2:])]
+            self.taken += [later - earlier for earlier, later in pairwise(marks[1:])]

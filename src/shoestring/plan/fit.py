@@ -1,0 +1,264 @@
+"""A scaling law of your own: Chinchilla's form fitted to a table of runs, with intervals on what it would decide.
+
+    L(N, D) = E + A / N^alpha + B / D^beta         fitted as arXiv 2203.15556, approach 3, and 2404.10102 (see plan.huber)
+
+Coefficients drift from resample to resample while the loss that they foretell hardly moves, so the intervals that matter
+are those on decisions: the N, D and loss that are best at ten times the largest run's computation. How far to trust the
+law: the runs of largest computation are left out, the rest is fitted, and those runs are foretold.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shoestring.errors import FileError, SettingError, file_error, nearest
+from shoestring.measure import human
+from shoestring.plan.huber import DELTA, Rows, solve, starts
+from shoestring.plan.laws import Law
+
+COLUMNS = ("parameters", "tokens", "loss")
+CONSTANTS = ("E", "A", "B", "alpha", "beta")
+FEWEST_RUNS = 6
+"""One more than there are constants."""
+RESAMPLES = 200
+HELD_OUT = 0.15
+"""Share of the runs, those of the most computation, that the test of extrapolation leaves out."""
+FARTHER = 10.0
+"""The budget of the decisions, in computations of the largest run."""
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the law would choose for a budget of computation; 95 % intervals from the resamples."""
+
+    flops: float
+    parameters: float
+    parameters_interval: Interval
+    tokens: float
+    tokens_interval: Interval
+    loss: float
+    loss_interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Extrapolation:
+    """How well the runs of most computation are foretold by a fit to the others."""
+
+    fitted: int
+    foretold: int
+    farther: float
+    """Largest computation foretold over largest computation fitted."""
+    mean_error: float
+    """Of the loss, relative, without sign."""
+    worst_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A law that was fitted to runs, and how sure it is."""
+
+    law: Law
+    runs: int
+    intervals: dict[str, Interval]
+    """95 % of the resamples, for each constant."""
+    decision: Decision
+    error: float
+    """Mean relative error of the loss on the runs themselves."""
+    held_out: Extrapolation | None
+    """None when too few runs would be left to fit."""
+    starts: int
+    agreed: int
+    """Starts that ended at the best optimum."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for a JSON record; kept in a file it can be the `law` of a plan step."""
+        constants = {name: {"value": getattr(self.law, name), "interval": self.intervals[name]} for name in CONSTANTS}
+        return {
+            "form": "L = E + A / N^alpha + B / D^beta, nats per token",
+            **constants,
+            "smallest_parameters": self.law.smallest_parameters,
+            "smallest_tokens": self.law.smallest_tokens,
+            "runs": self.runs,
+            "error": self.error,
+            "decision": asdict(self.decision),
+            "held_out": None if self.held_out is None else asdict(self.held_out),
+            "starts": self.starts,
+            "agreed": self.agreed,
+            "method": f"Huber (delta {DELTA:g}) on log loss; 95 % of {RESAMPLES} resamples of the runs",
+        }
+
+    def text(self) -> str:
+        """The same for people."""
+        choice, test = self.decision, self.held_out
+        lines = [f"L = E + A / N^alpha + B / D^beta, fitted to {self.runs} runs (mean error {self.error:.2%})"]
+        for name in CONSTANTS:
+            low, high = self.intervals[name]
+            lines.append(f"{name:>6} = {getattr(self.law, name):<10.5g} 95 %: {low:.5g} to {high:.5g}")
+        lines += [f"best use of {human(choice.flops, 'FLOP')} (10 x the largest run):"]
+        for name in ("parameters", "tokens"):
+            low, high = (human(end, "") for end in getattr(choice, f"{name}_interval"))
+            lines.append(f"  {name:10} {human(getattr(choice, name), '')}, 95 %: {low} to {high}")
+        lines.append(f"  {'loss':10} {choice.loss:.4g}, 95 %: {choice.loss_interval[0]:.4g} to {choice.loss_interval[1]:.4g}")
+        if test is None:
+            lines.append(f"extrapolation: not tested, it takes {FEWEST_RUNS} runs beside the {HELD_OUT:.0%} left out")
+        else:
+            lines.append(
+                f"extrapolation: {test.foretold} runs of up to {test.farther:.3g} x the computation foretold from the other "
+                f"{test.fitted}: mean error {test.mean_error:.2%}, worst {test.worst_error:.2%}"
+            )
+        lines.append(f"{self.agreed} of {self.starts} starts ended at this optimum")
+        return "\n".join(lines)
+
+
+def fit_file(path: Path | str) -> Fit:
+    """Fit a law to a CSV with the columns parameters, tokens and loss (nats per token); other columns are ignored.
+
+    Raises:
+        FileError: no such file, a column is missing, a value is no number above 0, or there are fewer than six runs.
+        SettingError: the runs can't tell the constants apart.
+    """
+    table = read_runs(Path(path))
+    return fit(*table)
+
+
+def fit(parameters: Any, tokens: Any, loss: Any, seed: int = 0) -> Fit:
+    """Fit a law to runs given as three columns; see `fit_file`.
+
+    Args:
+        seed: of the resamples.
+
+    Raises:
+        SettingError: columns of different lengths, a value that is not above 0, too few runs, or fewer than three different
+            sizes of model or of data, from which E can't be told from A and B.
+    """
+    N_R, D_R, L_R = columns = [np.asarray(column, dtype=np.float64) for column in (parameters, tokens, loss)]
+    _check(columns)
+    rows = Rows.of(N_R, D_R, L_R)
+    candidates = starts(rows)
+    theta_P5, value_P = solve(rows, candidates)
+    best = int(value_P.argmin())
+    law = _law(rows.constants(theta_P5[best]), f"fitted to {len(N_R)} runs", float(N_R.min()), float(D_R.min()))
+    laws = [_law(constants, "resample") for constants in _resampled(rows, theta_P5[best], seed)]
+    foretold = np.array([law.loss(N, D) for N, D in zip(N_R.tolist(), D_R.tolist())])
+    return Fit(
+        law=law,
+        runs=len(N_R),
+        intervals={name: _interval([getattr(other, name) for other in laws]) for name in CONSTANTS},
+        decision=_decision(law, laws, FARTHER * float((6 * N_R * D_R).max())),
+        error=float(np.abs(foretold / L_R - 1).mean()),
+        held_out=_extrapolation(N_R, D_R, L_R),
+        starts=len(candidates),
+        agreed=int((value_P <= value_P[best] * 1.0001 + 1e-6).sum()),
+    )
+
+
+def read_runs(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The three columns of a CSV, as floats: whole numbers would overflow in 6 N D."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            places = _places(path, next(reader, []))
+            read = [_run(path, reader.line_num, row, places) for row in reader if any(cell.strip() for cell in row)]
+    except OSError as error:
+        raise file_error(path, error) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"{path}: not a CSV file ({error}); save the runs as comma-separated UTF-8 text") from error
+    if len(read) < FEWEST_RUNS:
+        raise FileError(f"{path}: {len(read)} runs, at least {FEWEST_RUNS} are needed to fit five constants; add runs")
+    N_R, D_R, L_R = np.array(read, dtype=np.float64).T
+    return N_R, D_R, L_R
+
+
+def _places(path: Path, header: list[str]) -> dict[str, int]:
+    """Where each column stands."""
+    names = [name.strip().lower() for name in header]
+    for column in COLUMNS:
+        if column not in names:
+            there = nearest(column, filter(None, names)).replace("allowed:", "its columns:")
+            raise FileError(f"{path}: no column {column!r}; {there}; needed: {', '.join(COLUMNS)}")
+    return {column: names.index(column) for column in COLUMNS}
+
+
+def _run(path: Path, line: int, row: list[str], places: dict[str, int]) -> list[float]:
+    """One run's three figures."""
+    figures = []
+    for column, place in places.items():
+        text = row[place].strip() if place < len(row) else ""
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value > 0):
+            raise FileError(f"{path}: line {line}: {column} must be a number above 0, got {text!r}; mend or remove this run")
+        figures.append(value)
+    return figures
+
+
+def _check(columns: list[np.ndarray]) -> None:
+    if len({len(column) for column in columns}) > 1 or len(columns[0]) < FEWEST_RUNS:
+        lengths = ", ".join(str(len(column)) for column in columns)
+        raise SettingError(f"fit: needs three columns of the same length, at least {FEWEST_RUNS}; got {lengths}")
+    for name, column in zip(COLUMNS, columns):
+        if not (np.isfinite(column).all() and (column > 0).all()):
+            raise SettingError(f"fit: {name} must be finite and above 0 in all runs")
+        different = len(np.unique(column))
+        if name != "loss" and different < 3:
+            raise SettingError(
+                f"fit: {different} different {name} in these runs; it takes three to tell E from the rest: vary {name} more"
+            )
+
+
+def _law(constants: np.ndarray, source: str, least_parameters: float = 0.0, least_tokens: float = 0.0) -> Law:
+    E, A, B, alpha, beta = (float(value) for value in constants)
+    return Law("fitted", E, A, B, alpha, beta, source, least_parameters, least_tokens)
+
+
+def _resampled(rows: Rows, theta_5: np.ndarray, seed: int) -> np.ndarray:
+    """Constants fitted to resamples of the runs, each from the optimum, (RESAMPLES, 5)."""
+    runs = len(rows.y_R)
+    drawn = np.random.default_rng(seed).integers(0, runs, (RESAMPLES, runs))
+    counts_PR = np.stack([np.bincount(draw, minlength=runs) for draw in drawn])
+    theta_P5, _ = solve(rows, np.repeat(theta_5[None], RESAMPLES, axis=0), counts_PR)
+    return rows.constants(theta_P5)
+
+
+def _interval(values: list[float]) -> Interval:
+    low, high = np.percentile(np.array(values), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _decision(law: Law, laws: list[Law], flops: float) -> Decision:
+    best_N, best_D = law.optimum(flops)
+    others = [other.optimum(flops) for other in laws]
+    return Decision(
+        flops=flops,
+        parameters=best_N,
+        parameters_interval=_interval([N for N, _ in others]),
+        tokens=best_D,
+        tokens_interval=_interval([D for _, D in others]),
+        loss=law.loss(best_N, best_D),
+        loss_interval=_interval([other.loss(*optimum) for other, optimum in zip(laws, others)]),
+    )
+
+
+def _extrapolation(N_R: np.ndarray, D_R: np.ndarray, L_R: np.ndarray) -> Extrapolation | None:
+    """Leave out the runs of most computation, fit the others, foretell them."""
+    left_out = max(1, round(HELD_OUT * len(L_R)))
+    order = np.argsort(N_R * D_R, kind="stable")
+    kept, rest = order[:-left_out], order[-left_out:]
+    if len(kept) < FEWEST_RUNS or len(np.unique(N_R[kept])) < 3 or len(np.unique(D_R[kept])) < 3:
+        return None
+    rows = Rows.of(N_R[kept], D_R[kept], L_R[kept])
+    theta_P5, value_P = solve(rows, starts(rows))
+    law = _law(rows.constants(theta_P5[value_P.argmin()]), "all but the largest runs")
+    errors = np.abs(np.array([law.loss(N, D) for N, D in zip(N_R[rest].tolist(), D_R[rest].tolist())]) / L_R[rest] - 1)
+    farther = float((N_R * D_R)[rest].max() / (N_R * D_R)[kept].max())
+    return Extrapolation(len(kept), left_out, farther, float(errors.mean()), float(errors.max()))
