@@ -6,6 +6,7 @@ the query and key matrices are stored in the one order and read in the other.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,18 +109,25 @@ class _Metadata:
 
 
 def _open(file: Path) -> GGUFReader:
-    from gguf import GGUFReader
-
     try:
+        found = file.stat()
         with file.open("rb") as stream:
             magic = stream.read(4)
         if magic != b"GGUF":
             raise FileError(f"{file}: not a GGUF file")
-        return GGUFReader(file)
+        return _reader(file, found.st_size, found.st_mtime_ns)
     except OSError as error:
         raise file_error(file, error) from error
     except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
         raise DamagedArtifact(file, f"not whole GGUF: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def _reader(file: Path, size: int, changed: int) -> GGUFReader:
+    """Parsed once for configuration, weights and tokenizer: 49,152 tokens cost a second. Size and date tell another file."""
+    from gguf import GGUFReader
+
+    return GGUFReader(file)
 
 
 def _config(reader: GGUFReader, file: Path) -> ModelConfig:

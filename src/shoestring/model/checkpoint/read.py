@@ -100,8 +100,8 @@ def read_config(source: str | Path) -> ModelConfig:
 def stored(source: str | Path) -> tuple[torch.dtype, float]:
     """How a checkpoint is stored: the floating dtype that keeps it best, and the bits per weight of its block matrices.
 
-    A GGUF file's blocks are products of float16 scales with small integers; float16 holds them to 11 bits, bfloat16 would
-    keep 8 and costs perplexity (docs/model.md has the figures).
+    A GGUF file's blocks are float16 scales times small integers: float16 holds them to 11 bits, bfloat16 to 8
+    (docs/model.md has the perplexities).
 
     Raises:
         SettingError, FileError: as `load` does.
