@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,7 +55,7 @@ def _checksums(folder: Path) -> dict[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def life(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a recipe and some text."""
     folder = tmp_path_factory.mktemp("life")
     (folder / "text").mkdir()
@@ -64,7 +63,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for number in range(60):
         words = " ".join(f"The number {number * place} follows {number + place} in line {place}." for place in range(40))
         (folder / "text" / f"{number}.txt").write_text(words)
-    yield folder
+    return folder
 
 
 @pytest.fixture(scope="module")
