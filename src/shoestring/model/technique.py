@@ -17,7 +17,7 @@ from shoestring.model.config import ModelConfig
 from shoestring.model.fetch import CATALOGUE, locate
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
 
-CONVERTED = 15e6
+CONVERTED = 40e6
 """Weights a second that one core reads, unpacks, writes and checks; `model.convert` when calibrated."""
 
 
