@@ -50,7 +50,7 @@ class Rows:
 
 def starts(rows: Rows) -> np.ndarray:
     """(P, 5): a grid of alpha and beta; for each, E, A and B from least squares of the relative errors, none negative."""
-    grid = np.geomspace(0.05, 1.6, 12)
+    grid = np.geomspace(0.05, 1.6, 9)
     found = []
     for alpha in grid:
         for beta in grid:
