@@ -130,7 +130,8 @@ def write_whole(file: Path, content: str | bytes) -> None:
     except OSError as error:
         raise file_error(file, error) from error
     finally:
-        draft.unlink(missing_ok=True)
+        if draft.exists():
+            draft.unlink()
 
 
 def sweep(folder: Path) -> None:

@@ -213,4 +213,5 @@ def _write(file: Path, record: dict) -> None:
     except OSError as error:
         raise file_error(file, error) from error
     finally:
-        draft.unlink(missing_ok=True)
+        if draft.exists():
+            draft.unlink()

@@ -100,7 +100,8 @@ def allocate(sketch: Sketch, hardware: Hardware, wishes: Wishes | None = None) -
             if found and in_a_row >= 3:
                 break
     if not found:
-        raise refused[0]
+        # A limit says more than a setting of a later step (a group size, say) that only the smallest shapes don't suit.
+        raise next((error for error in refused if isinstance(error, BudgetError)), refused[0])
     return min(found, key=lambda allocation: allocation.loss)
 
 
@@ -125,7 +126,6 @@ class _Fitting:
     def best(self) -> Allocation:
         """Raises BudgetError when this shape can't be trained within the limits."""
         tokens = self.wishes.law.tokens_for(self.parameters)
-        self.refuse_memory(self.plan(rules.FEWEST_STEPS, tokens))
         steps, binding = 0, ""
         for _ in range(8):  # batch follows tokens, the cost of a step follows the batch: it settles in a few rounds
             before = steps
@@ -136,6 +136,7 @@ class _Fitting:
         if steps < rules.FEWEST_STEPS:
             raise self.too_little(binding, tokens)
         plan = self.plan(steps, tokens)
+        # After the later steps were asked: a setting of theirs that suits no shape is said rather than a lack of memory.
         self.refuse_memory(plan)
         plan = self.within(plan)
         usage = self.training(plan)
@@ -174,9 +175,10 @@ class _Fitting:
         few, many = self.plan(rules.FEWEST_STEPS, tokens), self.plan(10 * rules.FEWEST_STEPS, tokens)
         base, more = self.usage(few), self.usage(many)
         enough = self.unique * self.wishes.epochs
-        if not self.limits:  # memory alone: train the largest model that fits for as long as its size deserves
-            enough = min(enough, self.wishes.law.tokens_for(self.parameters))
+        deserved = self.wishes.law.tokens_for(self.parameters)
         most = {"text": enough / (few.batch * few.context)} if math.isfinite(enough) else {}
+        if not self.limits:  # memory alone: train the largest model that fits for as long as its size deserves
+            most["law"] = deserved / (few.batch * few.context)
         for name, limit in self.limits.items():
             figure = RESOURCES[name][0]
             first, second = getattr(base, figure).value or 0.0, getattr(more, figure).value or 0.0
@@ -186,7 +188,7 @@ class _Fitting:
             elif first > limit:
                 most[name] = 0.0
         if not most:  # the training keeps to figures of its own: whatever is planned, it costs the same
-            most["law"] = self.wishes.law.tokens_for(self.parameters) / (few.batch * few.context)
+            most["law"] = deserved / (few.batch * few.context)
         binding = min(most, key=lambda name: most[name])
         return math.floor(most[binding]), binding
 
@@ -251,6 +253,11 @@ class _Fitting:
             return BudgetError(
                 f"plan: {self.unique:,.0f} training tokens, read {self.wishes.epochs:g} times, are fewer than "
                 f"{least.steps} steps of {least.batch} x {least.context}; add text, or lower plan.context or plan.batch"
+            )
+        if name == "law":
+            return BudgetError(
+                f"plan: a model of width {self.config.width} deserves {self.wishes.law.tokens_for(self.parameters):,.0f} tokens, "
+                f"fewer than {least.steps} steps of {least.batch} x {least.context}; lower plan.batch or plan.context"
             )
         figure, unit = RESOURCES[name]
         needed, limit = getattr(self.usage(least), figure).value or 0.0, self.limits[name]
