@@ -91,7 +91,8 @@ def communication(allocation: Allocation, hardware: Hardware) -> Quantity:
     """Bytes that each device sends: a ring all-reduce of the gradients, 2 (n - 1) / n of their bytes, once a step."""
     n, P = hardware.count, parameters(allocation.plan.model)
     each = 2 * (n - 1) / n * GRADIENT_BYTES * P
-    return predicted(each * allocation.plan.steps, "B", f"2 (n-1)/n x {GRADIENT_BYTES:g} bytes a parameter a step, each device")
+    how = f"all-reduce of the gradients: 2 (n-1)/n x {GRADIENT_BYTES:g} bytes a parameter a step, sent by each device"
+    return predicted(each * allocation.plan.steps, "B", how)
 
 
 def _exchange(sent: Quantity, allocation: Allocation, hardware: Hardware) -> Formula:
@@ -100,7 +101,13 @@ def _exchange(sent: Quantity, allocation: Allocation, hardware: Hardware) -> For
     if hardware.link and sent.value:
         share = sent.value / hardware.link / allocation.plan.seconds
         said += f"; {share:.2%} of the time at {human(hardware.link, 'B')}/s, behind the backward pass and so not added"
-    return {"name": "communication", "value": sent.value, "unit": "B", "formula": said, "source": "data-parallel, 1802.05799"}
+    return {
+        "name": "communication",
+        "value": sent.value,
+        "unit": "B",
+        "formula": said,
+        "source": "ring all-reduce, arXiv 1802.05799",
+    }
 
 
 def _hardware(device: str, count: int) -> Hardware:

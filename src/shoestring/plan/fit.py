@@ -104,8 +104,8 @@ class Fit:
             lines.append(f"{name:>6} = {getattr(self.law, name):<10.5g} 95 %: {low:.5g} to {high:.5g}")
         lines += [f"best use of {human(choice.flops, 'FLOP')} (10 x the largest run):"]
         for name in ("parameters", "tokens"):
-            low, high = (human(end, "") for end in getattr(choice, f"{name}_interval"))
-            lines.append(f"  {name:10} {human(getattr(choice, name), '')}, 95 %: {low} to {high}")
+            ends = [human(end, "") for end in getattr(choice, f"{name}_interval")]
+            lines.append(f"  {name:10} {human(getattr(choice, name), '')}, 95 %: {ends[0]} to {ends[1]}")
         lines.append(f"  {'loss':10} {choice.loss:.4g}, 95 %: {choice.loss_interval[0]:.4g} to {choice.loss_interval[1]:.4g}")
         if test is None:
             lines.append(f"extrapolation: not tested, it takes {FEWEST_RUNS} runs beside the {HELD_OUT:.0%} left out")
