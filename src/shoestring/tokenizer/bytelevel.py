@@ -112,13 +112,30 @@ def record_from_ranks(ranks: Mapping[bytes, int], pattern: str, special: Sequenc
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    added = [{"id": start + i, "content": name} | plain for i, name in enumerate(special)]
+    return tokenizer_json(vocab, merges, added, {"type": "Sequence", "pretokenizers": [split, byte_level]})
+
+
+def tokenizer_json(
+    vocab: dict[str, int],
+    merges: list[list[str]],
+    added: list[dict[str, Any]],
+    pre_tokenizer: dict[str, Any],
+    ignore_merges: bool = False,
+) -> dict[str, Any]:
+    """The `tokenizer.json` of a byte-level BPE.
+
+    Args:
+        merges: pairs of token texts, first merge first. added: the special tokens. pre_tokenizer: how text is cut into words.
+        ignore_merges: a word that is a token is taken whole (Llama 3).
+    """
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": start + i, "content": name} | plain for i, name in enumerate(special)],
+        "added_tokens": added,
         "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "pre_tokenizer": pre_tokenizer,
         "post_processor": None,
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": {
@@ -129,7 +146,7 @@ def record_from_ranks(ranks: Mapping[bytes, int], pattern: str, special: Sequenc
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": False,
+            "ignore_merges": ignore_merges,
             "vocab": vocab,
             "merges": merges,
         },

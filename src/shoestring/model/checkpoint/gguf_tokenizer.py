@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from shoestring.errors import FileError, nearest
+from shoestring.tokenizer import bytelevel
 
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 _GPT2 = {**_BYTES, "use_regex": True}
@@ -75,28 +76,13 @@ def build(metadata: Metadata) -> tuple[dict[str, Any], dict[str, Any]]:
         if kind in (CONTROL, USER_DEFINED)
     ]
     steps = PRE_TOKENIZERS[cut]
-    record = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": None,
-        "pre_tokenizer": steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps},
-        "post_processor": None,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": cut == "llama-bpe",
-            "vocab": {token: number for number, token in enumerate(tokens)},
-            "merges": [merge.split(" ", 1) for merge in metadata.need("tokenizer.ggml.merges")],
-        },
-    }
+    record = bytelevel.tokenizer_json(
+        {token: number for number, token in enumerate(tokens)},
+        [merge.split(" ", 1) for merge in metadata.need("tokenizer.ggml.merges")],
+        added,
+        steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps},
+        ignore_merges=cut == "llama-bpe",
+    )
     return record, _config(metadata, tokens)
 
 
