@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from shoestring.errors import SettingError
-from shoestring.evaluate.likelihood import Tokens, batches, device_of, evaluating, padded, rows_at_once
+from shoestring.evaluate.likelihood import Tokens, batch_tokens, batches, device_of, evaluating, padded, rows_at_once
 from shoestring.evaluate.windows import cut, figure, ratio_error
 from shoestring.measure import Quantity
 from shoestring.model import Transformer
@@ -72,7 +72,7 @@ def fidelity(
     divergences, same = [0.0] * len(chosen), [0] * len(chosen)
     done = 0
     with torch.inference_mode(), evaluating(model), evaluating(reference):
-        for rows in batches([len(window) for window in chosen], device_of(model).type):
+        for rows in batches([len(window) for window in chosen], batch_tokens(model)):
             found = _compare(model, reference, [chosen[row] for row in rows])
             for row, divergence, agreed in zip(rows, *found):
                 divergences[row], same[row] = divergence, agreed

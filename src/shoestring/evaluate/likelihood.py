@@ -21,6 +21,8 @@ from shoestring.model import Transformer
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}
 """Tokens of one forward pass: enough to keep the device busy. Constants, so that a rerun sums in the same order."""
+DEVICE_SHARE = 0.1
+"""Share of a GPU's memory that a forward pass may take; a smaller GPU passes fewer tokens."""
 LOGIT_BYTES = {"cpu": 1 << 26, "cuda": 1 << 29}
 """Bytes of float32 logits that exist at one time."""
 
@@ -60,7 +62,7 @@ def likelihoods(
             raise SettingError(f"sequence {number}: token {highest} is outside the model's {model.config.vocabulary} entries")
     found: dict[int, Likelihood] = {}
     with evaluating(model):
-        for rows in batches([len(sequence) for sequence in sequences], device_of(model).type):
+        for rows in batches([len(sequence) for sequence in sequences], batch_tokens(model)):
             scored = _score(model, [sequences[row] for row in rows], [starts[row] for row in rows])
             found.update(zip(rows, scored))
             progress(f"{len(found) / len(sequences):.0%} of {len(sequences)}")
@@ -86,9 +88,18 @@ class evaluating:
         self.model.train(self.was_training)
 
 
-def batches(lengths: Sequence[int], device: str) -> Iterator[list[int]]:
-    """Rows to pass together: long ones first, so that little is padding, and the first batch is the largest."""
-    budget = BATCH_TOKENS.get(device, BATCH_TOKENS["cuda"])
+def batch_tokens(model: Transformer) -> int:
+    """Tokens of one forward pass on the model's device, from what the widest layer holds of each."""
+    device, config = device_of(model), model.config
+    most = BATCH_TOKENS.get(device.type, BATCH_TOKENS["cuda"])
+    if device.type != "cuda":
+        return most
+    each = 4 * (6 * config.width + 3 * config.feed_forward_width)
+    return min(most, int(DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory) // each)
+
+
+def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Rows to pass together, of `budget` tokens, long ones first: little is padding, and the first batch is the largest."""
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     while order:
         count = max(1, budget // lengths[order[0]])
