@@ -15,6 +15,7 @@ from shoestring.measure.calibration import timed
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOESTRING_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(room, "PROBES", {"toy": lambda hardware: {"matmul.fp32": 1e9}})
+    monkeypatch.setattr(room, "square_rate", lambda device, dtype, seconds=0.0: 1e9)
 
 
 def test_names_are_found_however_they_are_written() -> None:
@@ -78,6 +79,24 @@ def test_a_calibration_is_kept_and_only_what_is_missing_is_measured() -> None:
     assert len(calls) == 2
 
 
+def test_a_machine_of_another_speed_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def probe(hardware: Hardware) -> dict[str, float]:
+        calls.append(1)
+        return {"train.x": 2.0}
+
+    notes: list[str] = []
+    calibrate(detect("cpu"), {"train": probe})
+    monkeypatch.setattr(room, "square_rate", lambda device, dtype, seconds=0.0: 1.2e9)
+    calibrate(detect("cpu"), {"train": probe}, note=notes.append)
+    assert (len(calls), notes) == (1, [])
+    monkeypatch.setattr(room, "square_rate", lambda device, dtype, seconds=0.0: 0.6e9)
+    calibrate(detect("cpu"), {"train": probe}, note=notes.append)
+    assert len(calls) == 2
+    assert "measuring it again" in notes[0]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -119,5 +138,8 @@ def test_timing_takes_the_median() -> None:
 def test_the_own_probes_find_plausible_rates() -> None:
     here = find("cpu")
     home().mkdir(parents=True)
+    rates = room.matmul_rates(here.with_(device="cpu"))
+    assert rates["matmul.fp32"] == 1e9
+    assert rates["copy"] > 1e7
     assert room.text_rate(here)["text"] > 1e5
     assert room.disk_rate(here)["disk.write"] > 1e5

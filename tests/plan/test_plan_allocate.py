@@ -64,7 +64,7 @@ def test_every_plan_is_sound(seconds: float, tokens: float, device: str) -> None
     assert plan.warmup + plan.decay <= plan.steps
     assert 0 < plan.learning_rate <= rules.HIGHEST_RATE
     assert plan.seconds <= 0.85 * seconds
-    assert training_memory(plan.model, plan.micro_batch, plan.context, plan.precision) < hardware.memory
+    assert training_memory(plan.model, plan.micro_batch, plan.context, plan.precision, hardware.device) < hardware.memory
 
 
 def test_more_time_never_buys_a_worse_model() -> None:
@@ -86,7 +86,7 @@ def test_money_and_energy_bind_too() -> None:
 def test_memory_bounds_the_model() -> None:
     free = allocate(sketch_of(tokens=None, time=86400), GPU)
     tight = allocate(sketch_of(tokens=None, time=86400, memory=2e9), GPU)
-    assert training_memory(tight.plan.model, tight.plan.micro_batch, 1024, "bf16") <= 2e9
+    assert training_memory(tight.plan.model, tight.plan.micro_batch, 1024, "bf16", "cuda") <= 2e9
     assert parameters(tight.plan.model) < parameters(free.plan.model)
     alone = allocate(sketch_of(tokens=None, memory=8e9), GPU).plan
     assert alone.tokens == pytest.approx(Wishes().law.tokens_for(parameters(alone.model)), rel=0.01)
@@ -94,7 +94,7 @@ def test_memory_bounds_the_model() -> None:
 
 def test_no_model_is_larger_than_its_device() -> None:
     plan = allocate(sketch_of(tokens=None, time=1e9), find("t4")).plan
-    assert training_memory(plan.model, plan.micro_batch, plan.context, plan.precision) <= 0.9 * 16e9
+    assert training_memory(plan.model, plan.micro_batch, plan.context, plan.precision, "cuda") <= 0.9 * 16e9
 
 
 def test_later_steps_memory_counts() -> None:

@@ -107,7 +107,7 @@ def test_memory_grows_with_the_micro_batch_and_never_falls_below_the_optimizers(
     small, large = (cost.training_memory(SMALL, micro, 32, "fp32") for micro in (1, 64))
     assert large > small >= 16 * model_cost.parameters(SMALL)
     wide = SMALL.model_copy(update={"vocabulary": 50_000})
-    assert cost.training_memory(wide, 64, 32, "fp32", 64) < cost.training_memory(wide, 64, 32, "fp32", 0)
+    assert cost.training_memory(wide, 64, 32, "fp32", "cuda", 64) < cost.training_memory(wide, 64, 32, "fp32", "cuda", 0)
 
 
 def test_the_fit_finds_what_made_the_times() -> None:

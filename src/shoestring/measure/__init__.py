@@ -3,6 +3,7 @@
 from shoestring.measure.calibration import calibrate, calibration_file, home
 from shoestring.measure.detection import detect
 from shoestring.measure.hardware import CATALOGUE, Hardware, find, threads
+from shoestring.measure.memory import resident_bytes
 from shoestring.measure.meter import Meter, running
 from shoestring.measure.quantity import Kind, Quantity, counted, estimated, human, measured, predicted, unknown
 from shoestring.measure.units import parse
@@ -29,6 +30,7 @@ __all__ = [
     "parse",
     "predicted",
     "predicted_usage",
+    "resident_bytes",
     "running",
     "threads",
     "total",

@@ -65,6 +65,7 @@ def calibrate(
     """Measure what this machine reaches, store it, and return the hardware with it.
 
     A valid stored calibration is used again, and only probes that it lacks are run: about 10 s here, plus the rooms' own.
+    When a short trial shows another speed than the stored one (a busier or quieter machine), all is measured again.
 
     Args:
         hardware: the machine as detected; None detects it.
@@ -78,6 +79,9 @@ def calibrate(
     hardware = hardware or Hardware.detect()
     wanted: dict[str, Probe] = {**PROBES, **(probes or {})}
     record = {} if fresh else _read(hardware)
+    if record and drifted(hardware.with_(reached=stored(hardware)[0])):
+        note("this machine is not as fast as when it was calibrated, or faster: measuring it again")
+        record = {}
     kept = {name: figures for name, figures in record.get("probes", {}).items() if name in wanted}
     for name, probe in wanted.items():
         if name in kept:
@@ -99,6 +103,19 @@ def calibrate(
     return hardware.with_(reached=reached, calibrated=date)
 
 
+DRIFT = 1.3
+"""How far the trial's rate may be from the stored one, as a factor either way: below it, noise."""
+
+
+def drifted(hardware: Hardware) -> bool:
+    """Whether a half-second trial of matrix products contradicts the figure in `hardware`."""
+    known = hardware.reached.get("matmul.fp32")
+    if known is None:
+        return False
+    now = square_rate(hardware.device, "fp32", seconds=0.3)
+    return not 1 / DRIFT <= now / known <= DRIFT
+
+
 def timed(
     work: Callable[[], object], seconds: float = 0.5, least: int = 5, synchronise: Callable[[], object] | None = None
 ) -> float:
@@ -118,20 +135,25 @@ def timed(
     return median(taken)
 
 
+def square_rate(device: str, dtype: str, seconds: float = 0.4) -> float:
+    """FLOP/s of the product of two large square matrices."""
+    import torch
+
+    size = 8192 if device == "cuda" else 1024
+    left = torch.randn(size, size, device=device).to({"fp32": torch.float32, "bf16": torch.bfloat16}[dtype])
+    right, out = left.clone(), torch.empty_like(left)
+    wait = torch.cuda.synchronize if device == "cuda" else None
+    return 2.0 * size**3 / timed(lambda: torch.matmul(left, right, out=out), seconds, synchronise=wait)
+
+
 def matmul_rates(hardware: Hardware) -> dict[str, float]:
     """FLOP/s of a square product in fp32 and bf16, bytes/s of a copy (read and written bytes both count)."""
     import torch
 
-    size, words = (8192, 1 << 28) if hardware.device == "cuda" else (1024, 1 << 25)
-    wait = torch.cuda.synchronize if hardware.device == "cuda" else None
-    figures = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        left = torch.randn(size, size, device=hardware.device).to(dtype)
-        right, out = left.clone(), torch.empty_like(left)
-        seconds = timed(lambda a=left, b=right, o=out: torch.matmul(a, b, out=o), synchronise=wait)  # type: ignore[misc]
-        figures[f"matmul.{name}"] = 2.0 * size**3 / seconds
-    source = torch.ones(words, device=hardware.device)
+    figures = {f"matmul.{dtype}": square_rate(hardware.device, dtype) for dtype in ("fp32", "bf16")}
+    source = torch.ones(1 << 28 if hardware.device == "cuda" else 1 << 25, device=hardware.device)
     target = torch.empty_like(source)
+    wait = torch.cuda.synchronize if hardware.device == "cuda" else None
     figures["copy"] = 2.0 * source.nbytes / timed(lambda: target.copy_(source), synchronise=wait)
     return figures
 

@@ -153,7 +153,7 @@ class _Fitting:
         batch, micro = rules.portions(tokens, context, self.hardware, self.wishes.batch)
         precision = self.wishes.precision or faster_precision(self.config, micro, context, self.hardware)
         share = batch // self.hardware.count  # of one device
-        while micro > 1 and training_memory(self.config, micro, context, precision) > self.memory():
+        while micro > 1 and training_memory(self.config, micro, context, precision, self.hardware.device) > self.memory():
             micro = next(part for part in range(micro - 1, 0, -1) if share % part == 0)
         warmup, decay = rules.warmup_and_decay(steps)
         return TrainingPlan(
@@ -228,7 +228,7 @@ class _Fitting:
         return min(self.sketch.remaining.memory or math.inf, 0.9 * self.hardware.memory) - base
 
     def refuse_memory(self, plan: TrainingPlan) -> None:
-        needed = training_memory(plan.model, plan.micro_batch, plan.context, plan.precision)
+        needed = training_memory(plan.model, plan.micro_batch, plan.context, plan.precision, self.hardware.device)
         if needed > self.memory():
             what = "budget.memory" if self.sketch.remaining.memory is not None else f"the memory of {self.hardware.name}"
             raise BudgetError(

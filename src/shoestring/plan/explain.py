@@ -48,7 +48,7 @@ def explain(allocation: Allocation, hardware: Hardware, wishes: Wishes) -> tuple
         ),
         (
             "training memory",
-            training_memory(config, plan.micro_batch, plan.context, plan.precision),
+            training_memory(config, plan.micro_batch, plan.context, plan.precision, hardware.device),
             "B",
             f"12 bytes a parameter, and gradients or activations of {plan.micro_batch} x {plan.context} tokens",
             "train.cost",

@@ -14,7 +14,8 @@ from __future__ import annotations
 from shoestring.measure import Hardware, Usage, predicted_usage
 from shoestring.model import ModelConfig
 from shoestring.model.cost import linear_parameters, parameters, training_flops
-from shoestring.train.settings import Precision, Training
+from shoestring.train.loss import CHUNK, CPU_CHUNK
+from shoestring.train.settings import Precision
 
 MFU = 0.40
 """Share of a GPU's dense bf16 peak that training reaches, assumed until calibrated: 0.38-0.46 were measured with nanoGPT,
@@ -105,7 +106,8 @@ def training_memory(
     micro_batch: int,
     context: int,
     precision: Precision,
-    loss_chunk: int = Training.model_fields["loss_chunk"].default,
+    device: str = "cpu",
+    loss_chunk: int = CHUNK,
 ) -> float:
     """Bytes that training itself holds at the worst moment, on one device: what `train.train` does in eager mode.
 
@@ -113,7 +115,8 @@ def training_memory(
     activations, a chunk of logits with its gradient, the head's gradient) or the optimizer step (4 P of gradients).
     """
     tokens, P = float(micro_batch * context), parameters(config)
-    logits = min(tokens, loss_chunk or tokens) * config.vocabulary * 8.0
+    chunk = min(loss_chunk or tokens, CPU_CHUNK if device == "cpu" else tokens)
+    logits = min(tokens, chunk) * config.vocabulary * 8.0
     head = 4.0 * config.vocabulary * config.width
     cast = 2.0 * linear_parameters(config) if precision == "bf16" else 0.0
     saved = config.layers * activation_bytes(config, precision) * tokens + 8.0 * config.width * tokens
@@ -147,7 +150,7 @@ def training_usage(
         seconds=seconds,
         hardware=hardware,
         flops=training_flops(config, float(steps) * batch * context, context),
-        peak_memory=training_memory(config, micro, context, precision),
+        peak_memory=training_memory(config, micro, context, precision, hardware.device),
         communication=steps * exchanged_bytes(config, hardware.count),
         method=f"{how}, {precision}",
     )

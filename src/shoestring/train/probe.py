@@ -25,12 +25,12 @@ Shape = tuple[int, int, int, int, int]
 # Width, layers, vocabulary, context, sequences: chosen so that each term has a shape in which it weighs much.
 CPU_SHAPES: tuple[Shape, ...] = (
     (64, 4, 4096, 256, 8),
-    (128, 6, 1024, 128, 16),
-    (128, 3, 4096, 512, 4),
-    (192, 4, 4096, 256, 8),
-    (256, 2, 8192, 256, 6),
-    (256, 5, 2048, 256, 6),
-    (384, 3, 4096, 256, 4),
+    (128, 6, 1024, 128, 10),
+    (128, 3, 4096, 512, 3),
+    (192, 4, 4096, 256, 5),
+    (256, 2, 8192, 256, 4),
+    (256, 5, 2048, 256, 4),
+    (384, 3, 4096, 256, 3),
 )
 GPU_SHAPES: tuple[Shape, ...] = (
     (512, 4, 8192, 1024, 32),
@@ -39,8 +39,10 @@ GPU_SHAPES: tuple[Shape, ...] = (
     (1024, 6, 16384, 1024, 16),
     (1536, 4, 32768, 512, 16),
 )
-SECONDS = {"cpu": 8.0, "cuda": 3.0}
-"""Time for the rounds of one precision, warm-up and compilation left out; a round that was begun is ended."""
+SECONDS = {"cpu": 7.0, "cuda": 3.0}
+"""Time for the rounds of one precision, compilation left out; a round that was begun is ended."""
+STEPS = {"cpu": 2, "cuda": 8}
+"""Steps of each shape in a round, those to warm up left out."""
 SLOWER = 1.6
 """How much slower than fp32 the first shape must be in bf16 for that precision to be given up at once."""
 
@@ -64,13 +66,14 @@ def probe(hardware: Hardware) -> dict[str, float]:
 def times(shapes: tuple[Shape, ...], precision: Precision, device: str, seconds: float) -> list[float]:
     """Median seconds of an optimizer step of each shape, over rounds that take about `seconds` in all."""
     runs = [_Steps(shape, precision, device) for shape in shapes]
-    for run in runs:
-        run.take(3 if device == "cuda" else 1)
-        run.taken.clear()
+    if device == "cuda":
+        for run in runs:
+            run.take(3)  # compiles
+            run.taken.clear()
     begin = time.perf_counter()
     while True:
         for run in runs:
-            run.take(8 if device == "cuda" else 1)
+            run.take(STEPS[device])
         if time.perf_counter() - begin >= seconds:
             break
     return [median(run.taken) for run in runs]
@@ -110,7 +113,8 @@ def _figures(precision: Precision, shapes: tuple[Shape, ...], device: str) -> di
 
 def _config(shape: Shape) -> ModelConfig:
     width, layers, vocabulary, context, _ = shape
-    return ModelConfig(vocabulary=vocabulary, width=width, layers=layers, heads=max(1, width // 64), context=context)
+    size = 64 if width >= 128 and width % 64 == 0 else 32
+    return ModelConfig(vocabulary=vocabulary, width=width, layers=layers, heads=max(1, width // size), context=context)
 
 
 class _Steps:
