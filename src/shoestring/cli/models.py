@@ -25,7 +25,14 @@ def data(
 
     chosen = options.technique(technique, "data", options.settings(sets))
     report = room.run_on_files(chosen, source, out, detect())
-    say(json, report, "\n".join(f"{key}: {value}" for key, value in report.items()))
+    about = {
+        "text bytes" if key == "bytes" else key: value
+        for key, value in report["about"].items()
+        if isinstance(value, int | float | str)
+    }
+    lines = [f"{key}: {value}" for key, value in {**report, "about": None, **about}.items() if value is not None]
+    dropped = [f"dropped {count} because: {reason}" for reason, count in report["about"].get("drops", {}).items()]
+    say(json, report, "\n".join([*lines, *dropped]))
 
 
 def tune(

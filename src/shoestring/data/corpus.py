@@ -9,7 +9,7 @@ import hashlib
 import heapq
 import platform
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -118,7 +118,7 @@ class Corpus(Technique):
                 raise FileError(f"{self.source}: holds no text; name a file or folder with some")
             origin = {"source": self.source, "sha256": digest.hexdigest(), "python": platform.python_version()}
             record |= totals.about() | {"drops": dict(sorted(drops.items())), "origin": origin}
-        work.note(f"corpus: {record['documents']:,} documents, {record['bytes'] / 1e6:.2f} MB of {', '.join(record['sources'])}")
+        work.note(f"corpus: {record['documents']:,} documents, {record['bytes'] / 1e6:.2f} MB of {_listed(record['sources'])}")
         return state.with_("corpus", work.out)
 
 
@@ -148,3 +148,9 @@ def _unique(found: Iterator[Document]) -> Iterator[Document]:
 def _batch(rows: list[tuple[str, int, str, str, str | None]]) -> pa.RecordBatch:
     columns = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), documents.SCHEMA)]
     return pa.RecordBatch.from_arrays(columns, schema=documents.SCHEMA)
+
+
+def _listed(names: Collection[str], most: int = 6) -> str:
+    """The first few names, and how many there are when there are more."""
+    shown = ", ".join(list(names)[:most])
+    return shown if len(names) <= most else f"{len(names)} sources ({shown}, ...)"
