@@ -128,6 +128,14 @@ def test_micro_batches_learn_the_same(state: State, work: Callable[..., Work], b
     torch.testing.assert_close(models[0](batch_BT), models[1](batch_BT), rtol=1e-3, atol=1e-4)
 
 
+def test_micro_batches_divide_the_batch() -> None:
+    assert LoRA(batch=8)._micro_batch(512, "cpu") == 2
+    assert LoRA(batch=8)._micro_batch(4096, "cpu") == 1
+    assert LoRA(batch=6)._micro_batch(256, "cpu") == 3
+    assert LoRA(batch=8)._micro_batch(512, "cuda") == 8
+    assert LoRA(batch=8, micro_batch=3)._micro_batch(512, "cpu") == 2
+
+
 def test_epochs(state: State) -> None:
     step = LoRA(batch=4, context=16, epochs=2)
     assert step._steps(90) == 45

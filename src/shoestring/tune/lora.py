@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
+MICRO_TOKENS = {"cpu": 1024, "cuda": 16_384}
+"""Tokens in memory at one time: enough to keep a device busy, few enough that activations stay small beside the weights."""
 CONVERSATION = 1000.0
 """Bytes of a row of instructions, assumed when a step is predicted."""
 
@@ -70,7 +72,7 @@ class LoRA(Technique):
     batch: Count = 8
     """Sequences of one step."""
     micro_batch: Count | None = None
-    """Sequences in memory at one time; the whole batch when not given."""
+    """Sequences in memory at one time; when not given as many as hold 1,024 tokens on a CPU, 16,384 on a GPU."""
     context: Annotated[int, Field(ge=2)] | None = None
     """Tokens of a sequence; the model's own, at most 512, when not given."""
     precision: Precision | None = None
@@ -85,7 +87,7 @@ class LoRA(Technique):
             raise SettingError("lora: needs a checkpoint, and no step before it makes one; put such a step before it")
         context = self._context(config)
         steps = self.steps or self._steps(self._sequences(sketch, context))
-        micro = min(self.batch, self.micro_batch or self.batch)
+        micro = self._micro_batch(context, hardware.device)
         adapter = cost.adapter_parameters(config, self.rank, chosen(self.targets, cost.matrices(config)))
         usage = cost.tuning_usage(config, steps, self.batch, context, micro, self._precision(hardware.device), adapter, hardware)
         after = sketch.with_(
@@ -133,7 +135,7 @@ class LoRA(Technique):
             precision=self._precision(device),
             log_every=max(1, steps // 50),
         )
-        micro = min(self.batch, self.micro_batch or self.batch)
+        micro = self._micro_batch(batches.context, device)
         return train(
             model,
             batches if not isinstance(batches, Conversations) else batches.batch,
@@ -141,7 +143,7 @@ class LoRA(Technique):
             steps=steps,
             learning_rate=self.learning_rate,
             warmup=int(self.warmup * steps),
-            micro_batches=math.ceil(self.batch / micro),
+            micro_batches=self.batch // micro,
             progress=progress,
             note=note,
             **loop,
@@ -218,6 +220,11 @@ class LoRA(Technique):
         if sketch.tokens is None:
             raise SettingError("lora: needs tokens, and no step before it makes them; put tokenize before it, or give data")
         return sketch.tokens // context
+
+    def _micro_batch(self, context: int, device: str) -> int:
+        """Sequences in memory at one time; divides the batch."""
+        wished = self.micro_batch or MICRO_TOKENS.get(device, MICRO_TOKENS["cuda"]) // context
+        return max(size for size in range(1, self.batch + 1) if self.batch % size == 0 and size <= max(1, wished))
 
     def _steps(self, sequences: float) -> int:
         return max(1, math.ceil(self.epochs * sequences / self.batch))
