@@ -20,7 +20,6 @@ from shoestring.compress.walk import Method, fast_precision, matrices, walk
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import ModelConfig, PackedLinear, Transformer, load, write
-from shoestring.model.checkpoint import facts
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
 
 LENGTH = 512
@@ -212,7 +211,14 @@ def refuse_packed(model: Transformer, who: str) -> None:
 def reported(model: Transformer, reports: list[dict[str, Any]]) -> dict[str, Any]:
     """A technique's report: totals of the model, the mean error over matrices, and each matrix."""
     errors = [report["error"] for report in reports if "error" in report]
-    return {**facts(model), "error": sum(errors) / len(errors) if errors else None, "matrices": reports}
+    weights = sum(report["weights"] for report in reports)
+    bits = sum(_bits(module) * report["weights"] for (_, module), report in zip(matrices(model), reports))
+    return {
+        "sparsity": sum(report["zeros"] for report in reports) / weights,
+        "bits_per_weight": bits / weights,
+        "error": sum(errors) / len(errors) if errors else None,
+        "matrices": reports,
+    }
 
 
 def input_widths(model: Transformer) -> dict[str, int]:
@@ -226,6 +232,11 @@ def config_widths(config: ModelConfig) -> dict[str, int]:
     first = {"mixer.query": width, "mixer.key": width, "mixer.value": width, "mixer.output": heads}
     gate = {"feed_forward.gate": width} if config.feed_forward == "swiglu" else {}
     return {**first, **gate, "feed_forward.up": width, "feed_forward.down": config.feed_forward_width}
+
+
+def _bits(module: torch.nn.Module) -> float:
+    """Bits stored for a weight."""
+    return module.bits_per_weight if isinstance(module, PackedLinear) else 8.0 * module.weight.element_size()  # type: ignore[operator,union-attr]
 
 
 def _path(name: str | None) -> Path | None:

@@ -211,7 +211,8 @@ class GPTQMethod:
             end = row + len(weight)
             own, codes = points.rows(row, end), codes_OI[row:end]
             parts = {"codes": codes, "scales": own.scales_OG} | ({} if own.zeros_OG is None else {"zeros": own.zeros_OG})
-            report = {"error": relative_error(weight, own.values(codes), gram_II), "zeros_kept": kept[name] is not None}
+            error = relative_error(weight, own.values(codes), gram_II)
+            report = {"error": error, "zeros": own.zeros_in(codes), "zeros_kept": kept[name] is not None}
             solutions[name], row = Solution(parts, report), end
         return solutions
 

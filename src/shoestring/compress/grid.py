@@ -1,16 +1,21 @@
 """The grid that a weight is rounded to: group-wise integers of b bits with a scale each, with or without a zero point.
 
-    symmetric:   weight = code * scale            code in [-2^(b-1), 2^(b-1) - 1], scale = max|weight| / (2^(b-1) - 1/2)
+    symmetric:   weight = code * scale            code in [-2^(b-1), 2^(b-1) - 1], scale = -extreme / 2^(b-1)
     asymmetric:  weight = (code - zero) * scale   scale = (max - min) / (2^b - 1), zero the code of weight 0
 
-The divisor 2^(b-1) - 1/2 splits the loss between both ends of the lopsided range; compressed-tensors uses it too. Scales are
-rounded to bfloat16 first, the form in which they are stored, so that codes are the nearest ones on the grid that is really used.
+`extreme` is the group's weight of largest size with its sign: it lands on the code that has no counterpart, exactly, and the
+step is 2^(b-1) to the extreme instead of 2^(b-1) - 1/2 (compressed-tensors) or - 1. So a scale may be negative, as in llama.cpp's
+Q4_0. Measured on SmolLM2-135M at 4 bits, groups of 64: KL to the dense model 0.343 instead of 0.425 and 0.492.
+
+Scales are rounded to bfloat16 first, the form in which they are stored, so that codes are the nearest ones on the grid that is
+really used.
 
 O outputs, I inputs, G groups of inputs, S inputs of one group.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +35,7 @@ class Grid:
     """Where a matrix's weights may lie.
 
     Attributes:
-        scales_OG: step of each group, float32 whose values bfloat16 can hold.
+        scales_OG: step of each group, perhaps negative, float32 whose values bfloat16 can hold.
         zeros_OG: code of weight 0 in each group, float32 whole numbers; None on a symmetric grid.
         bits: of a code.
     """
@@ -64,6 +69,12 @@ class Grid:
             groups_OGS -= self.zeros_OG[..., None]
         return (groups_OGS * self.scales_OG[..., None]).flatten(1)
 
+    def zeros_in(self, codes_OI: Tensor) -> int:
+        """How many codes stand for weight 0."""
+        if self.zeros_OG is None:
+            return codes_OI.numel() - int(codes_OI.count_nonzero())
+        return int((codes_OI.unflatten(1, (self.zeros_OG.shape[1], -1)) == self.zeros_OG[..., None]).sum())
+
     def rows(self, begin: int, end: int) -> Grid:
         """The grid of some outputs alone."""
         zeros = None if self.zeros_OG is None else self.zeros_OG[begin:end]
@@ -83,31 +94,26 @@ def fit(
     Args:
         weight_OI: float32.
         group: inputs that share a scale; divides I.
-        search: "mse" tries `SHRINKS` and keeps the best of each group: a few large weights are clipped for a finer step.
+        search: "mse" tries `SHRINKS`, with both signs of a symmetric scale, and keeps the best of each group: a few large
+            weights are clipped for a finer step.
         importance_I: weight of each input's squared error in the search (the Gram matrix's diagonal); even when None.
     """
     groups_OGS = weight_OI.unflatten(1, (-1, group))
-    if symmetric:
-        top_OG = torch.linalg.vector_norm(groups_OGS, ord=float("inf"), dim=-1)
-        bottom_OG = -top_OG
-    else:  # zero stays on the grid, so that pruned weights stay zero
-        bottom_OG, top_OG = (extreme.clone() for extreme in torch.aminmax(groups_OGS, dim=-1))
-        bottom_OG.clamp_(max=0.0)
-        top_OG.clamp_(min=0.0)
-    best = _ended(bottom_OG, top_OG, bits, symmetric)
+    bottom_OG, top_OG = groups_OGS.amin(-1), groups_OGS.amax(-1)  # seven times as fast as aminmax
+    candidates = _candidates(bottom_OG, top_OG, bits, symmetric, search)
+    best = next(candidates)
     if search == "none":
         return best
     importance_GS = None if importance_I is None else importance_I.unflatten(0, (-1, group))
     least_OG = _error(best, weight_OI, importance_GS)
-    for shrink in SHRINKS[1:]:
-        other = _ended(bottom_OG * shrink, top_OG * shrink, bits, symmetric)
+    for other in candidates:
         error_OG = _error(other, weight_OI, importance_GS)
         better_OG = error_OG < least_OG
         least_OG = torch.where(better_OG, error_OG, least_OG)
-        zeros = None
+        zeros_OG = None
         if best.zeros_OG is not None and other.zeros_OG is not None:
-            zeros = torch.where(better_OG, other.zeros_OG, best.zeros_OG)
-        best = Grid(torch.where(better_OG, other.scales_OG, best.scales_OG), zeros, bits)
+            zeros_OG = torch.where(better_OG, other.zeros_OG, best.zeros_OG)
+        best = Grid(torch.where(better_OG, other.scales_OG, best.scales_OG), zeros_OG, bits)
     return best
 
 
@@ -141,16 +147,27 @@ def check_groups(inputs: dict[str, int], group_size: int, where: str) -> None:
     )
 
 
-def _ended(bottom_OG: Tensor, top_OG: Tensor, bits: int, symmetric: bool) -> Grid:
-    """The grid between two ends; a group of zeros gets the scale 1."""
-    steps = (1 << bits) - 1
-    scales_OG = ((top_OG - bottom_OG) / steps).bfloat16().float()
-    scales_OG.masked_fill_(scales_OG == 0, 1.0)
+def _candidates(bottom_OG: Tensor, top_OG: Tensor, bits: int, symmetric: bool, search: Search) -> Iterator[Grid]:
+    """The grid that reaches both extremes first, then those that a search tries."""
+    half = 1 << (bits - 1)
     if symmetric:
-        return Grid(scales_OG, None, bits)
-    lowest = -(1 << (bits - 1))
-    zeros_OG = (lowest - bottom_OG / scales_OG).round_().clamp_(lowest, lowest + steps)
-    return Grid(scales_OG, zeros_OG, bits)
+        scales_OG = torch.where(-bottom_OG > top_OG, bottom_OG, top_OG) / -half
+        for shrink in SHRINKS if search == "mse" else (1.0,):
+            yield Grid(_stored(scales_OG * shrink), None, bits)
+            if search == "mse":
+                yield Grid(_stored(scales_OG * -shrink), None, bits)
+        return
+    bottom_OG, top_OG = bottom_OG.clamp(max=0.0), top_OG.clamp(min=0.0)  # zero is on the grid: pruned weights stay zero
+    for shrink in SHRINKS if search == "mse" else (1.0,):
+        scales_OG = _stored((top_OG - bottom_OG) * (shrink / (2 * half - 1)))
+        zeros_OG = (-half - bottom_OG * shrink / scales_OG).round_().clamp_(-half, half - 1)
+        yield Grid(scales_OG, zeros_OG, bits)
+
+
+def _stored(scales_OG: Tensor) -> Tensor:
+    """What bfloat16 keeps of scales; 1 for a group of zeros."""
+    rounded_OG = scales_OG.bfloat16().float()
+    return rounded_OG.masked_fill_(rounded_OG == 0, 1.0)
 
 
 def _error(grid: Grid, weight_OI: Tensor, importance_GS: Tensor | None) -> Tensor:

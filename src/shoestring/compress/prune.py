@@ -73,9 +73,9 @@ def said(pattern: Pattern) -> str:
 
 
 def pruned(weight_OI: Tensor, kept_OI: Tensor) -> dict[str, Any]:
-    """Set to zero, in place, what is not kept, and say how much that is."""
+    """Set to zero, in place, what is not kept; how many weights there are and how many are zero."""
     weight_OI.masked_fill_(~kept_OI, 0.0)
-    return {"sparsity": 1 - kept_OI.float().mean().item()}
+    return {"weights": weight_OI.numel(), "zeros": weight_OI.numel() - int(weight_OI.count_nonzero())}
 
 
 def _without_lowest(score: Tensor, count: int) -> Tensor:

@@ -77,7 +77,7 @@ class RTN(Weights):
         codes_OI, found = round_to_nearest(weight_OI, self.bits, group, self.symmetric, self.search)
         layer = packed(codes_OI, found, linear)
         put(model, name, layer)
-        return {"bits_per_weight": layer.bits_per_weight}
+        return {"weights": codes_OI.numel(), "zeros": found.zeros_in(codes_OI)}
 
     def _bits(self) -> cost.Bits:
         return cost.Bits(self.bits, self.group_size, self.symmetric)

@@ -47,7 +47,9 @@ class WandaMethod:
             energy_OI = score_OI.square_()
             whole = energy_OI.sum().clamp_min(torch.finfo(torch.float32).tiny)
             lost = energy_OI.masked_fill_(kept_OI, 0.0).sum() / whole
-            found[name] = Solution({"keep": kept_OI}, {"error": lost.item(), "error_of": "inputs taken as uncorrelated"})
+            zeros = kept_OI.numel() - int((kept_OI & (weight_OI != 0)).sum())
+            report = {"error": lost.item(), "error_of": "inputs taken as uncorrelated", "zeros": zeros}
+            found[name] = Solution({"keep": kept_OI}, report)
         return found
 
     def install(self, linear: nn.Linear, parts: dict[str, Tensor]) -> nn.Module:
