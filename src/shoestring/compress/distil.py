@@ -92,7 +92,7 @@ class Distil(Technique):
 
     name: ClassVar[str] = "distil"
     room: ClassVar[str] = "compress"
-    row: ClassVar[str] = "K1"
+    row: ClassVar[str] = "K1, I5"
     paper: ClassVar[str] = "1503.02531"
     saves: ClassVar[tuple[str, ...]] = ("data", "computation")
     reads: ClassVar[tuple[Part, ...]] = ("checkpoint", "tokens")

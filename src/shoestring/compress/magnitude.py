@@ -17,7 +17,7 @@ class Magnitude(Weights):
     """Set the smallest weights to zero, in each matrix or in each of its rows."""
 
     name: ClassVar[str] = "magnitude"
-    row: ClassVar[str] = "I1"
+    row: ClassVar[str] = "I1, I2"
     paper: ClassVar[str] = "1506.02626"
     saves: ClassVar[tuple[str, ...]] = ("storage",)
 

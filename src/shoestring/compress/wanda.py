@@ -62,7 +62,7 @@ class Wanda(Calibrated):
     """Prune the weights that contribute least: magnitude times the norm of the input, compared within each output."""
 
     name: ClassVar[str] = "wanda"
-    row: ClassVar[str] = "I1"
+    row: ClassVar[str] = "I1, I2"
     paper: ClassVar[str] = "2306.11695"
     saves: ClassVar[tuple[str, ...]] = ("storage",)
 
