@@ -2,7 +2,7 @@
 
 from shoestring.measure.calibration import calibrate, calibration_file, home
 from shoestring.measure.detection import detect
-from shoestring.measure.hardware import CATALOGUE, Hardware, find, threads
+from shoestring.measure.hardware import CATALOGUE, Hardware, find, free_threads, threads
 from shoestring.measure.memory import resident_bytes
 from shoestring.measure.meter import Meter, running
 from shoestring.measure.quantity import Kind, Quantity, counted, estimated, human, measured, predicted, unknown
@@ -23,6 +23,7 @@ __all__ = [
     "detect",
     "estimated",
     "find",
+    "free_threads",
     "home",
     "human",
     "measured",

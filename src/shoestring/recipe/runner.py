@@ -96,10 +96,14 @@ def run(recipe: Recipe, out: Path, store_folder: Path | None = None, watch: Watc
     place = store_folder or out.parent / "store"
     with store.held(out), store.held(place):
         artifact.sweep(place)
+        count = _threads(out, watch)
+        os.environ["OMP_NUM_THREADS"] = str(count)  # so that the machine is known, and calibrated, by this number
+        torch.set_num_threads(count)
         hardware = prepare(recipe, watch)
         refuse_impossible(recipe, predict(recipe, hardware))
         current = Run(recipe, out, place, hardware, started=_now())
         write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_json(), sort_keys=False))
+        _write(current, "running")
         for number, step in enumerate(recipe.steps):
             _carry_out(current, number, step, watch)
             _write(current, "running")
@@ -111,13 +115,25 @@ def prepare(recipe: Recipe, watch: Watch) -> Hardware:
     """The machine, calibrated when a step's result follows from the budget."""
     if recipe.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device: cuda is not there; use --set device=cpu or auto")
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(measure.threads())
     hardware = measure.detect(recipe.device)
     if not hardware.calibrated and any(step.technique.budgeted for step in recipe.steps):
         watch.note("calibrating this machine, once: what do its matrix products and training steps really reach?")
         hardware = measure.calibrate(hardware, PROBES)
     return hardware
+
+
+def _threads(out: Path, watch: Watch) -> int:
+    """Processor threads of the run. One that goes on keeps the number it began with: sums in another order end in other bits."""
+    begun = out / "run.json"
+    if begun.is_file() and "OMP_NUM_THREADS" not in os.environ:
+        try:
+            return int(json.loads(begun.read_text("utf-8"))["threads"])
+        except (ValueError, KeyError, TypeError):
+            watch.note(f"{begun}: can't be read; taking the number of threads anew")
+    count = measure.free_threads()
+    if count < measure.threads():
+        watch.note("one thread: other work keeps the cores busy, and threads that wait for each other are slower than one")
+    return count
 
 
 def _carry_out(current: Run, number: int, step: Step, watch: Watch) -> None:

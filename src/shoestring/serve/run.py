@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import torch
 import uvicorn
 
-from shoestring import measure
 from shoestring import model as room
 from shoestring.errors import DeviceError, SettingError
 from shoestring.model import PackedLinear, Transformer
@@ -27,7 +25,7 @@ def run(source: str, host: str, port: int, name: str | None, given: dict[str, ob
     # The port first: loading a model for nothing costs the user half a minute.
     listening = listen(host, port)
     with listening:
-        _set_threads(settings.threads)
+        torch.set_num_threads(settings.threads or measure.free_threads())
         model, tokenizer = load(source, settings)
         name = name or Path(source).name.removesuffix(".gguf")
         weight = model.embedding.weight
@@ -95,13 +93,6 @@ def load(source: str, settings: Settings) -> tuple[Transformer, Tokenizer]:
     if settings.precision == "auto" and any(isinstance(part, PackedLinear) and part.bits == 4 for part in model.modules()):
         return room.load(source, torch.bfloat16, device)
     return model, tokenizer
-
-
-def _set_threads(wanted: int | None) -> None:
-    """As many threads as this process may use; one when the machine is busy, where two are slower than one."""
-    allowed = measure.threads()
-    busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > allowed
-    torch.set_num_threads(wanted or (1 if busy else allowed))
 
 
 def _say(text: str) -> None:
