@@ -40,21 +40,21 @@ PUBLISHED = {
 }
 """llm-compressor 0.14 on another machine of two cores, as published in the project's baselines."""
 
-OURS: dict[str, tuple[str, dict[str, Any]]] = {
-    "none": ("", {}),
-    "rtn-g64": ("RTN", {"group_size": 64}),
-    "rtn-g64-mse": ("RTN", {"group_size": 64, "search": "mse"}),
-    "rtn-g64-zeros": ("RTN", {"group_size": 64, "symmetric": False}),
-    "gptq-g64": ("GPTQ", {"group_size": 64}),
-    "gptq-g64-mse": ("GPTQ", {"group_size": 64, "search": "mse"}),
-    "gptq-g64-natural": ("GPTQ", {"group_size": 64, "act_order": False}),
-    "gptq-g64-3bit": ("GPTQ", {"group_size": 64, "bits": 3, "search": "mse"}),
-    "wanda-50": ("Wanda", {"sparsity": 0.5}),
-    "wanda-2:4": ("Wanda", {"pattern": "2:4"}),
-    "wanda-50+gptq-g64": ("Wanda+GPTQ", {}),
-    "magnitude-50": ("Magnitude", {"sparsity": 0.5}),
+OURS: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "none": [],
+    "rtn-g64": [("RTN", {"group_size": 64})],
+    "rtn-g64-mse": [("RTN", {"group_size": 64, "search": "mse"})],
+    "rtn-g64-zeros": [("RTN", {"group_size": 64, "symmetric": False})],
+    "gptq-g64": [("GPTQ", {"group_size": 64})],
+    "gptq-g64-extremes": [("GPTQ", {"group_size": 64, "search": "none"})],
+    "gptq-g64-natural": [("GPTQ", {"group_size": 64, "act_order": False})],
+    "gptq-g64-3bit": [("GPTQ", {"group_size": 64, "bits": 3})],
+    "wanda-50": [("Wanda", {"sparsity": 0.5})],
+    "wanda-2:4": [("Wanda", {"pattern": "2:4"})],
+    "wanda-50+gptq-g64": [("Wanda", {"sparsity": 0.5}), ("GPTQ", {"group_size": 64})],
+    "magnitude-50": [("Magnitude", {"sparsity": 0.5})],
 }
-DEFAULT = ("none", "rtn-g64", "rtn-g64-mse", "gptq-g64", "gptq-g64-mse", "wanda-50")
+DEFAULT = ("none", "rtn-g64", "rtn-g64-zeros", "gptq-g64", "gptq-g64-extremes", "wanda-50")
 
 
 def cpu_seconds() -> float:
@@ -84,9 +84,7 @@ def ours(row: str, source: str, calibration: torch.Tensor, test: torch.Tensor) -
     from shoestring.model.checkpoint import facts
 
     model, _ = load(source)
-    kinds, settings = OURS[row]
-    steps = [getattr(room, "GPTQ" if kind == "GPTQ" else kind) for kind in kinds.split("+") if kind]
-    made = [kind(**(settings if len(steps) == 1 else {"group_size": 64} if kind.__name__ == "GPTQ" else {})) for kind in steps]
+    made = [getattr(room, kind)(**settings) for kind, settings in OURS[row]]
     _, used = timed(lambda: [technique.apply_to(model, calibration) for technique in made])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = perplexity(model, test)
@@ -127,7 +125,9 @@ def _peer_recipe(row: str) -> Any:
 
 
 def read(path: Path) -> str:
-    return lzma.decompress(path.read_bytes()).decode() if path.suffix == ".xz" else path.read_text("utf-8")
+    opener = lzma.open if path.suffix == ".xz" else open  # text mode: Windows line ends are read as line ends
+    with opener(path, "rt", encoding="utf-8") as stream:
+        return stream.read()
 
 
 def prepare(arguments: argparse.Namespace, folder: Path) -> None:

@@ -12,7 +12,8 @@ import torch
 
 from shoestring import artifact
 from shoestring.compress import RTN, Distil, Magnitude
-from shoestring.compress.distil import divergence, objective
+from shoestring.compress.distil import objective
+from shoestring.compress.divergence import Mix, divergence
 from shoestring.compress.walk import matrices
 from shoestring.data.loader import Batch, Loader
 from shoestring.errors import SettingError
@@ -32,8 +33,26 @@ def test_divergences_against_their_definitions(temperature: float) -> None:
         "jsd": 0.5 * (t * (t / m).log()).sum() + 0.5 * (s * (s / m).log()).sum(),
     }
     for kind, value in expected.items():
-        assert divergence(own, theirs, kind, temperature).item() == pytest.approx(value.item() * temperature**2, rel=1e-4)
-        assert divergence(own, own, kind, temperature).item() == pytest.approx(0, abs=1e-4)
+        assert divergence(own, theirs, kind, temperature)[0].item() == pytest.approx(value.item() * temperature**2, rel=1e-4)
+        assert divergence(own, own, kind, temperature)[0].item() == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["forward", "reverse", "jsd"])
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+def test_gradients_against_autograd(kind: str, alpha: float) -> None:
+    own, theirs, targets = torch.randn(6, 9, dtype=torch.float64), torch.randn(6, 9), torch.randint(0, 9, (6,))
+    logits = own.clone().requires_grad_()
+    s, t = torch.softmax(logits / 2, -1), torch.softmax(theirs.double() / 2, -1)
+    m = (s + t) / 2
+    soft = {
+        "forward": (t * (t / s).log()).sum(),
+        "reverse": (s * (s / t).log()).sum(),
+        "jsd": 0.5 * (t * (t / m).log()).sum() + 0.5 * (s * (s / m).log()).sum(),
+    }[kind]
+    hard = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    ((1 - alpha) * 4 * soft + alpha * hard).backward()
+    _, gradient = Mix(kind, 2.0, alpha).loss(own.float(), theirs, targets)
+    torch.testing.assert_close(gradient.double(), logits.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_the_objective_counts_targets_alone_and_in_chunks(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,16 +62,22 @@ def test_the_objective_counts_targets_alone_and_in_chunks(model: Transformer, mo
     targets = tokens.roll(-1, 1)
     targets[:, -3:] = -100
     batch = Batch(tokens, targets)
-    whole = objective(teacher, "forward", 2.0, alpha=0.25)(model, batch)
+    whole = objective(teacher, Mix("forward", 2.0, 0.25))(model, batch)
     with torch.no_grad():
         kept = targets != -100
         own, theirs = model(tokens)[kept], teacher(tokens)[kept]
         hard = torch.nn.functional.cross_entropy(own, targets[kept])
-        expected = 0.75 * divergence(own, theirs, "forward", 2.0) / kept.sum() + 0.25 * hard
+        expected = 0.75 * divergence(own, theirs, "forward", 2.0)[0] / kept.sum() + 0.25 * hard
     assert whole.item() == pytest.approx(expected.item(), rel=1e-4)
-    monkeypatch.setattr("shoestring.compress.distil.CHUNK", 5)
-    chunked = objective(teacher, "forward", 2.0, alpha=0.25)(model, batch)
+    whole.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    monkeypatch.setattr("shoestring.compress.divergence.CHUNK", 5)
+    chunked = objective(teacher, Mix("forward", 2.0, 0.25))(model, batch)
     assert chunked.item() == pytest.approx(whole.item(), rel=1e-5)
+    chunked.backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-6)
 
 
 def loader() -> Loader:
@@ -65,7 +90,7 @@ def test_the_student_comes_nearer_and_zeros_stay(model: Transformer, kind: str) 
     teacher = copy.deepcopy(model)
     Magnitude(sparsity=0.5).apply_to(model)
     zeros = {name: module.weight == 0 for name, module in matrices(model)}
-    batches, loss = loader(), objective(teacher, "forward")
+    batches, loss = loader(), objective(teacher)
     with torch.no_grad():
         before = loss(model, batches.batch(100)).item()
     log = Distil(teacher="x", kind=kind, learning_rate=3e-3).apply_to(model, teacher, batches, 40)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shoestring.compress.divergence import CHUNK
 from shoestring.measure import Hardware, Usage, predicted_usage
 from shoestring.model import ModelConfig
 from shoestring.model.cost import forward_flops, linear_parameters, parameters
@@ -22,18 +23,25 @@ from shoestring.technique import Prediction, Sketch
 
 SCALE_BITS = 16
 """Scales are stored in bfloat16."""
-WALK_SHARE = 0.5
-"""Share of the machine's rate of products that the blocks' pass reaches, attention and norms counted in its time."""
-GRAM_SHARE = 0.7
-"""The same of Gram matrices, in fp32."""
-COLUMN_SECONDS = 45e-6
-"""Seconds for a column of GPTQ's loop beside its multiply-adds: a dozen small operations."""
-COLUMN_BYTES_PER_SECOND = 6e9
+WALK_SHARE = {"bf16": 0.55, "fp32": 0.8}
+"""Share of the machine's rate of products that the blocks' pass reaches, attention, norms and casts counted in its time. This and
+the figures below: measured on one AVX-512 core with SmolLM2-135M's shapes."""
+GRAM_SHARE = 0.85
+"""The same of Gram matrices, in fp32, the half that symmetry saves counted out."""
+COLUMN_SECONDS = 30e-6
+"""Seconds for a column of GPTQ's loop beside its multiply-adds: half a dozen small operations."""
+COLUMN_BYTES_PER_SECOND = 3.2e10
 """At which the loop moves the rest of a block: O x block/2 floats are read and written for each column."""
 WEIGHT_BYTES_PER_SECOND = 2e9
-"""Of weights that one pass of rounding or scoring goes through."""
-DISTIL_FACTOR = 1.55
-"""Time of a distillation step over that of a training step: teacher forward 1.33, the rest logits computed again."""
+"""Of float32 weights that one pass of rounding or scoring goes through."""
+SEARCH_PASSES = 35.0
+"""Passes over the weights that a search for scales takes."""
+SCORE_PASSES = 8.0
+"""Passes over the weights that finding the lowest scores takes."""
+DISTIL_FACTOR = 1.33
+"""Time of a distillation step over that of a training step: the teacher's forward pass. Measured 1.31 (4 x 256, vocabulary 4096)."""
+DISTIL_LOGITS = 6
+"""Copies of a chunk's logits that a distillation step holds, float32."""
 LOADING_BYTES_PER_SECOND = 0.6e9
 """Reading a checkpoint, and writing one with its checksum, bytes of float32 weights."""
 
@@ -87,6 +95,7 @@ def predict_walk(
     sparsity: float,
     gram: bool = True,
     columns: bool = False,
+    passes: float = 1.0,
 ) -> Prediction:
     """What a calibrated technique will use, and the sketch after it.
 
@@ -96,6 +105,7 @@ def predict_walk(
         bits: of the weights afterwards; None leaves them as they are.
         sparsity: of the weights afterwards.
         columns: GPTQ's loop is run.
+        passes: over the weights, for scales or scores.
     """
     config = sketch.model
     if not isinstance(config, ModelConfig):
@@ -103,14 +113,14 @@ def predict_walk(
     length = length or min(512, config.context)
     passed, whole = walk_flops(config, samples, length, gram=False), walk_flops(config, samples, length, gram)
     dtype = "fp32" if precision == "fp32" else "bf16"
-    seconds = passed / (hardware.rate(dtype) * hardware.figure("compress.walk_share", WALK_SHARE))
+    seconds = passed / (hardware.rate(dtype) * hardware.figure(f"compress.walk_share.{dtype}", WALK_SHARE[dtype]))
     seconds += (whole - passed) / (hardware.rate("fp32") * hardware.figure("compress.gram_share", GRAM_SHARE))
     flops = whole
     if columns:
         loop, work = _columns(config, hardware)
         seconds, flops = seconds + loop, flops + work
     weights = 4.0 * linear_parameters(config)
-    seconds += 4 * weights / hardware.figure("compress.weights", WEIGHT_BYTES_PER_SECOND) + _moving(config, hardware)
+    seconds += passes * weights / hardware.figure("compress.weights", WEIGHT_BYTES_PER_SECOND) + _moving(config, hardware)
     held = samples * length * 4.0 * (6 * config.width + 4 * config.feed_forward_width)
     peak = _base(hardware) + 4.0 * parameters(config) + held + 12.0 * max(inputs(config)) ** 2
     usage = predicted_usage(
@@ -144,17 +154,12 @@ def _columns(config: ModelConfig, hardware: Hardware) -> tuple[float, float]:
     """Seconds and operations of GPTQ's loop and its factorisations; matrices of one input are rounded together."""
     fixed = hardware.figure("compress.column", COLUMN_SECONDS)
     moved = hardware.figure("compress.column_bytes", COLUMN_BYTES_PER_SECOND)
-    seconds = flops = 0.0
-    groups: dict[int, list[tuple[int, int]]] = {}
-    for outputs, width in shapes(config):
-        groups.setdefault(width, []).append((outputs, width))
-    for width in inputs(config):
-        seconds += fixed * width
+    seconds = fixed * sum(inputs(config))
+    flops = sum(4 / 3 * width**3 for width in inputs(config))
     for outputs, width in shapes(config):
         seconds += width * outputs * 64 * 8.0 / moved
-        flops += 1.0 * outputs * width * width + 4.0 * outputs * width * width
-    flops += sum(4 / 3 * width**3 for width in inputs(config))
-    return config.layers * (seconds + flops / hardware.rate("fp32") / config.layers), config.layers * flops
+        flops += 5.0 * outputs * width**2  # the loop 1, the relative error 4
+    return config.layers * (seconds + flops / hardware.rate("fp32")), config.layers * flops
 
 
 def _after(sketch: Sketch, config: ModelConfig, bits: Bits | None, sparsity: float) -> Sketch:
@@ -186,8 +191,8 @@ def _base(hardware: Hardware) -> float:
 
 
 def distil_usage(config: ModelConfig, steps: int, batch: int, length: int, precision: str, hardware: Hardware) -> Usage:
-    """What distillation from a teacher of the student's size uses: training, a third more for the teacher's forward pass, and
-    the logits of both, which the training loop alone would not keep.
+    """What distillation from a teacher of the student's size uses: training, a third more for the teacher's forward pass, its
+    weights, and a chunk of both models' logits.
     """
     from shoestring.train.cost import training_usage
 
@@ -195,6 +200,6 @@ def distil_usage(config: ModelConfig, steps: int, batch: int, length: int, preci
     more = hardware.figure("compress.distil_factor", DISTIL_FACTOR)
     grown = {key: getattr(usage, key).scaled(more) for key in ("seconds", "energy", "carbon", "money")}
     memory = usage.peak_memory.scaled(1.0)
-    extra = 4.0 * parameters(config) + 6 * 4.0 * min(2048, batch * length) * config.vocabulary
+    extra = 4.0 * parameters(config) + DISTIL_LOGITS * 4.0 * min(CHUNK, batch * length) * config.vocabulary
     memory = memory + predicted_usage(seconds=0.0, hardware=hardware, peak_memory=extra, method=memory.method).peak_memory
     return usage.with_(**grown, flops=usage.flops.scaled(4 / 3), peak_memory=memory)

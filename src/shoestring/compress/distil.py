@@ -1,30 +1,24 @@
 """Distillation: a student learns a teacher's whole distribution over the next token, not only the text's one token.
 
-    forward   KL(teacher || student)      the student covers all that the teacher does (Hinton et al., arXiv 1503.02531)
-    reverse   KL(student || teacher)      the student keeps to what the teacher finds likely (MiniLLM, arXiv 2306.08543)
-    jsd       (KL(t || m) + KL(s || m)) / 2,  m the mean of both (GKD, arXiv 2306.13649)
+    loss = (1 - alpha) * temperature^2 * divergence(student, teacher at that temperature) + alpha * cross-entropy of the text
 
-    loss = (1 - alpha) * temperature^2 * divergence at that temperature + alpha * cross-entropy of the text
-
-Zeros of a pruned student stay zero. Logits of `CHUNK` tokens exist at one time, and are computed again for the backward pass.
+`divergence.py` has the divergences. Zeros of a pruned student stay zero.
 
 B batch, T tokens, N tokens that count, C width, V vocabulary.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from shoestring import artifact
 from shoestring.compress import cost
 from shoestring.compress.base import Count, Said, refuse_packed, silent
+from shoestring.compress.divergence import Kind, Mix, mean_loss
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import ModelConfig, Transformer, load, load_model, write
@@ -36,50 +30,21 @@ if TYPE_CHECKING:
     from shoestring.data.loader import Batch, Loader
     from shoestring.technique import Budget
 
-CHUNK = 2048
-"""Tokens whose logits exist at one time."""
 KNOWN = 1_000_000
 """Tokens to take the share of, when nobody knows how many the student has learned from."""
 
-Divergence = Literal["forward", "reverse", "jsd"]
 
-
-def divergence(student_NV: Tensor, teacher_NV: Tensor, kind: Divergence, temperature: float = 1.0) -> Tensor:
-    """The divergence of two distributions given as logits, summed over N, times temperature squared (in nats)."""
-    own_NV = F.log_softmax(student_NV.float() / temperature, dim=-1)
-    theirs_NV = F.log_softmax(teacher_NV.float() / temperature, dim=-1)
-    if kind == "forward":
-        total = F.kl_div(own_NV, theirs_NV, reduction="sum", log_target=True)
-    elif kind == "reverse":
-        total = F.kl_div(theirs_NV, own_NV, reduction="sum", log_target=True)
-    else:
-        middle_NV = torch.logaddexp(own_NV, theirs_NV) - math.log(2.0)
-        own, theirs = (F.kl_div(middle_NV, each_NV, reduction="sum", log_target=True) for each_NV in (own_NV, theirs_NV))
-        total = (own + theirs) / 2
-    return total * temperature**2
-
-
-def objective(teacher: Transformer, kind: Divergence = "forward", temperature: float = 1.0, alpha: float = 0.0) -> Objective:
+def objective(teacher: Transformer, mix: Mix | None = None) -> Objective:
     """The loss of distillation from `teacher`, for the training loop: mean over the targets that count."""
-
-    def chunk_loss(model: Transformer, own_NC: Tensor, theirs_NC: Tensor, targets_N: Tensor) -> Tensor:
-        own_NV = model.head(own_NC)
-        loss = (1 - alpha) * divergence(own_NV, teacher.head(theirs_NC), kind, temperature)
-        if alpha > 0:
-            loss = loss + alpha * F.cross_entropy(own_NV.float(), targets_N, reduction="sum")
-        return loss
+    how = mix or Mix()
 
     def loss(model: Any, batch: Batch) -> Tensor:
         with torch.no_grad():
             theirs_BTC = teacher.hidden(batch.tokens_BT, documents_BT=batch.documents_BT)
-        counted = batch.targets_BT != IGNORED
-        own_NC = model.hidden(batch.tokens_BT, documents_BT=batch.documents_BT)[counted]
-        theirs_NC, targets_N = theirs_BTC[counted], batch.targets_BT[counted]
-        total = own_NC.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(targets_N), CHUNK):
-            part = slice(start, start + CHUNK)
-            total = total + checkpoint(chunk_loss, model, own_NC[part], theirs_NC[part], targets_N[part], use_reentrant=False)
-        return total / max(1, len(targets_N))
+        counted_BT = batch.targets_BT != IGNORED
+        own_NC = model.hidden(batch.tokens_BT, documents_BT=batch.documents_BT)[counted_BT]
+        theirs_NC = theirs_BTC[counted_BT]
+        return mean_loss(own_NC, model.head.weight, lambda part: teacher.head(theirs_NC[part]), batch.targets_BT[counted_BT], how)
 
     return loss
 
@@ -104,7 +69,8 @@ class Distil(Technique):
     """To learn from."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """When `tokens` is not given: this share of the tokens that the student has learned from so far."""
-    kind: Divergence = "forward"
+    kind: Kind = "forward"
+    """forward KL, reverse KL, or jsd, the Jensen-Shannon divergence."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """Both distributions are flattened by it."""
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -190,7 +156,7 @@ class Distil(Technique):
         return train(
             student,
             loader,
-            objective(teacher, self.kind, self.temperature, self.alpha),
+            objective(teacher, Mix(self.kind, self.temperature, self.alpha)),
             settings,
             steps=steps,
             learning_rate=self.learning_rate,

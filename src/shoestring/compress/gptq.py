@@ -252,8 +252,8 @@ class GPTQ(Calibrated):
     """Columns with large inputs first."""
     symmetric: bool = True
     """False: each group has a zero point too."""
-    search: grid.Search = "none"
-    """mse: choose each group's scale by its squared error, inputs weighted by their size."""
+    search: grid.Search = "mse"
+    """mse: choose each group's scale by its squared error, inputs weighted by their size; none: reach the group's extreme."""
     damping: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Share of the Gram matrix's mean diagonal that is added to it."""
     block: Count = 128
@@ -271,7 +271,10 @@ class GPTQ(Calibrated):
             grid.check_groups(config_widths(sketch.model), self.group_size, "gptq.group_size")
         bits = cost.Bits(self.bits, self.group_size, self.symmetric)
         sparsity = 0.0 if self.preserve_zeros is False else sketch.sparsity
-        return cost.predict_walk(sketch, hardware, self.samples, self.length, self.precision, bits, sparsity, columns=True)
+        passes = cost.SEARCH_PASSES if self.search == "mse" else 3.0
+        return cost.predict_walk(
+            sketch, hardware, self.samples, self.length, self.precision, bits, sparsity, columns=True, passes=passes
+        )
 
     def _method(self, note: Said) -> GPTQMethod:
         return GPTQMethod(self, note)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 from torch import nn
 
-from shoestring.compress import prune
+from shoestring.compress import cost, prune
 from shoestring.compress.base import Weights, input_widths
 from shoestring.model import Transformer
 from shoestring.technique import Sketch
@@ -44,4 +44,4 @@ class Magnitude(Weights):
         return max(self.sparsity, sketch.sparsity)
 
     def _passes(self) -> float:
-        return 10.0
+        return cost.SCORE_PASSES

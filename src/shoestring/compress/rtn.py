@@ -83,4 +83,4 @@ class RTN(Weights):
         return cost.Bits(self.bits, self.group_size, self.symmetric)
 
     def _passes(self) -> float:
-        return 4.0 * (len(grid.SHRINKS) if self.search == "mse" else 1)
+        return 2.0 + (cost.SEARCH_PASSES if self.search == "mse" else 0.0)

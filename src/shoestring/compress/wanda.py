@@ -81,8 +81,17 @@ class Wanda(Calibrated):
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """One pass over the calibration, no Gram matrices."""
+        sparsity = max(self.sparsity, sketch.sparsity)
         return cost.predict_walk(
-            sketch, hardware, self.samples, self.length, self.precision, None, max(self.sparsity, sketch.sparsity), gram=False
+            sketch,
+            hardware,
+            self.samples,
+            self.length,
+            self.precision,
+            None,
+            sparsity,
+            gram=False,
+            passes=cost.SCORE_PASSES,
         )
 
     def _method(self, note: Said) -> WandaMethod:

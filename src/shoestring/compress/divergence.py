@@ -1,0 +1,116 @@
+"""How far a student's distributions are from a teacher's, and the loss made of it, without keeping any logits.
+
+    forward   KL(teacher || student)      the student covers all that the teacher does (Hinton et al., arXiv 1503.02531)
+    reverse   KL(student || teacher)      the student keeps to what the teacher finds likely (MiniLLM, arXiv 2306.08543)
+    jsd       (KL(t || m) + KL(s || m)) / 2,  m the mean of both (GKD, arXiv 2306.13649)
+
+with s and t the softmax of logits over the temperature. The gradients with regard to the student's logits z are closed forms:
+
+    forward   (s - t) / T          reverse   s (log s/t - KL(s || t)) / T          jsd   s (log s/m - KL(s || m)) / 2T
+
+so loss and gradient are formed together, a chunk of tokens at one time, as the training loop does for cross-entropy.
+
+N tokens that count, C width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Kind = Literal["forward", "reverse", "jsd"]
+
+CHUNK = 1024
+"""Tokens whose logits exist at one time."""
+
+
+def divergence(student_NV: Tensor, teacher_NV: Tensor, kind: Kind, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The divergence summed over N, times temperature squared, in nats; and its gradient with regard to the student's logits."""
+    own_NV = F.log_softmax(student_NV.float() / temperature, dim=-1)
+    theirs_NV = F.log_softmax(teacher_NV.float() / temperature, dim=-1)
+    share_NV = own_NV.exp()
+    if kind == "forward":
+        wanted_NV = theirs_NV.exp()
+        total = (wanted_NV * (theirs_NV - own_NV)).sum()
+        return total * temperature**2, share_NV.sub_(wanted_NV).mul_(temperature)
+    if kind == "reverse":
+        ratio_NV = own_NV.sub_(theirs_NV)
+        each_N1 = (share_NV * ratio_NV).sum(-1, keepdim=True)
+        return each_N1.sum() * temperature**2, share_NV.mul_(ratio_NV.sub_(each_N1)).mul_(temperature)
+    middle_NV = torch.logaddexp(own_NV, theirs_NV) - math.log(2.0)
+    ratio_NV = own_NV.sub_(middle_NV)
+    each_N1 = (share_NV * ratio_NV).sum(-1, keepdim=True)
+    other = (theirs_NV.exp() * (theirs_NV - middle_NV)).sum()
+    total = (each_N1.sum() + other) / 2
+    return total * temperature**2, share_NV.mul_(ratio_NV.sub_(each_N1)).mul_(temperature / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What the loss is made of: (1 - alpha) of a divergence at a temperature, alpha of the text's cross-entropy."""
+
+    kind: Kind = "forward"
+    temperature: float = 1.0
+    alpha: float = 0.0
+
+    def loss(self, student_NV: Tensor, teacher_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Summed over N, and its gradient with regard to the student's logits."""
+        total, gradient_NV = divergence(student_NV, teacher_NV, self.kind, self.temperature)
+        if self.alpha == 0:
+            return total, gradient_NV
+        hard_NV = F.log_softmax(student_NV.float(), dim=-1)
+        lost = -hard_NV.gather(1, targets_N[:, None]).sum()
+        slope_NV = hard_NV.exp_()
+        slope_NV.scatter_add_(1, targets_N[:, None], slope_NV.new_full((len(targets_N), 1), -1.0))
+        return total * (1 - self.alpha) + lost * self.alpha, gradient_NV.mul_(1 - self.alpha).add_(slope_NV, alpha=self.alpha)
+
+
+def mean_loss(own_NC: Tensor, head_VC: Tensor, teacher: Callable[[slice], Tensor], targets_N: Tensor, mix: Mix) -> Tensor:
+    """The mean loss over N, to differentiate with regard to the student's last layer and its head.
+
+    Args:
+        own_NC: the student's normalised last layer. head_VC: its head's weight.
+        teacher: the teacher's logits of a part of the tokens.
+    """
+    loss: Tensor = _Chunked.apply(own_NC, head_VC, teacher, targets_N, mix)
+    return loss
+
+
+class _Chunked(torch.autograd.Function):
+    """Head and loss in one, chunk by chunk; the gradients are ready when the loss is."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, own_NC: Tensor, head_VC: Tensor, teacher: Callable[[slice], Tensor], targets_N: Tensor, mix: Mix
+    ) -> Tensor:
+        device = own_NC.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else own_NC.dtype
+        inputs_NC, matrix_VC = own_NC.detach().to(dtype), head_VC.detach().to(dtype)
+        total = torch.zeros((), device=own_NC.device)
+        own_gradient = torch.empty_like(inputs_NC)
+        head_gradient = torch.zeros_like(matrix_VC, dtype=head_VC.dtype) if ctx.needs_input_grad[1] else None
+        count = max(1, len(targets_N))
+        for start in range(0, len(targets_N), CHUNK):
+            part = slice(start, start + CHUNK)
+            theirs_NV = teacher(part)
+            with torch.autocast(device, enabled=False):
+                lost, gradient_NV = mix.loss(inputs_NC[part] @ matrix_VC.T, theirs_NV, targets_N[part])
+                total += lost / count
+                slope_NV = gradient_NV.div_(count).to(dtype)
+                torch.matmul(slope_NV, matrix_VC, out=own_gradient[part])
+                if head_gradient is not None:
+                    head_gradient += slope_NV.T @ inputs_NC[part]
+        ctx.gradients = (own_gradient, head_gradient, own_NC.dtype)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        own_gradient, head_gradient, dtype = ctx.gradients
+        head = None if head_gradient is None else head_gradient * upstream[0]
+        return (own_gradient.to(dtype) * upstream[0], head, None, None, None)
