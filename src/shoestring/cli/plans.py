@@ -54,7 +54,7 @@ def calibrate(json: Json = False) -> None:
     from shoestring import measure
     from shoestring.recipe import PROBES
 
-    hardware = measure.calibrate(measure.detect(), PROBES)
+    hardware = measure.calibrate(measure.detect(), PROBES, fresh=True)
     record = {"name": hardware.name, "calibrated": hardware.calibrated, "reached": hardware.reached}
     lines = [f"{key:28} {value:.4g}" for key, value in sorted(hardware.reached.items())]
     say(json, record, "\n".join([f"{hardware.name}, calibrated {hardware.calibrated}", *lines]))

@@ -25,7 +25,7 @@ from shoestring.measure.hardware import Hardware
 
 Probe = Callable[[Hardware], dict[str, float]]
 
-FORMAT = 1
+FORMAT = 2
 """Raised when what a calibration file means changes, a probe's figures included: stored ones are then measured again."""
 
 

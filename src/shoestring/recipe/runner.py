@@ -116,10 +116,11 @@ def prepare(recipe: Recipe, watch: Watch) -> Hardware:
     if recipe.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device: cuda is not there; use --set device=cpu or auto")
     hardware = measure.detect(recipe.device)
-    if not hardware.calibrated and any(step.technique.budgeted for step in recipe.steps):
+    if not any(step.technique.budgeted for step in recipe.steps):
+        return hardware
+    if not hardware.calibrated:
         watch.note("calibrating this machine, once: what do its matrix products and training steps really reach?")
-        hardware = measure.calibrate(hardware, PROBES)
-    return hardware
+    return measure.calibrate(hardware, PROBES, watch.note)
 
 
 def _threads(out: Path, watch: Watch) -> int:
@@ -142,10 +143,11 @@ def _carry_out(current: Run, number: int, step: Step, watch: Watch) -> None:
     name = store.key(step, recipe, state, current.states, current.hardware)
     place = current.store / name
     record = _reusable(place, watch)
-    forecast = ahead(step, later, current.sketch, remaining, current.hardware)
+    hardware = _as_it_stands(current.hardware)
+    forecast = ahead(step, later, current.sketch, remaining, hardware)
     watch.begin(step, number + 1, len(recipe.steps), forecast)
     if record is None:
-        work = _work(current, place, informed(current.sketch, later, remaining, current.hardware), watch)
+        work = _work(current, place, informed(current.sketch, later, remaining, hardware), watch)
         record = _apply(step, state, work, forecast, current.hardware)
     after = state.with_(step.technique.gives, place)
     row = _row(step, place, record, forecast)
@@ -154,6 +156,13 @@ def _carry_out(current: Run, number: int, step: Step, watch: Watch) -> None:
     current.sketch = step.technique.observe(forecast.sketch, after)
     _judge(current, row)
     watch.end(row)
+
+
+def _as_it_stands(hardware: Hardware) -> Hardware:
+    """The machine with what this process holds by now: libraries that earlier steps loaded stay, and count in every peak."""
+    if hardware.device != "cpu":
+        return hardware
+    return hardware.with_(reached={**hardware.reached, "process.bytes": float(measure.resident_bytes())})
 
 
 def _reusable(place: Path, watch: Watch) -> dict[str, Any] | None:

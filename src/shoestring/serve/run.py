@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import uvicorn
 
+from shoestring import measure
 from shoestring import model as room
 from shoestring.errors import DeviceError, SettingError
 from shoestring.model import PackedLinear, Transformer
