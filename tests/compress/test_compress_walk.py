@@ -26,6 +26,7 @@ class Watching:
         return self._statistic(x_NI)
 
     def solve(self, group: Group) -> dict[str, Solution]:
+        assert not torch.is_autocast_enabled("cpu")
         self.groups.append(group)
         return {name: Solution({"weight": weight * self.factor}, {"seen": True}) for name, weight in group.weights.items()}
 
@@ -65,6 +66,17 @@ def test_inputs_are_those_of_the_compressed_model(model: Transformer, calibratio
             torch.testing.assert_close(group.statistic.double(), expected, rtol=1e-4, atol=1e-3)
             for name in group.weights:
                 changed.get_submodule(name).weight.mul_(0.9)
+
+
+def test_bfloat16_is_for_the_pass_alone(model: Transformer, calibration: Tensor) -> None:
+    exact, cast = Watching(), Watching()
+    walk(copy.deepcopy(model), calibration, exact, precision="fp32")
+    walk(model, calibration, cast, precision="bf16")
+    for one, two in zip(exact.groups, cast.groups):
+        assert two.statistic.dtype == torch.float32
+        torch.testing.assert_close(one.statistic, two.statistic, rtol=0.1, atol=0.05 * float(one.statistic.abs().max()))
+    first = [method.groups[0].statistic for method in (exact, cast)]
+    torch.testing.assert_close(*first, rtol=1e-5, atol=1e-5)  # before any product
 
 
 def test_gram_and_squares_against_float64() -> None:

@@ -39,7 +39,7 @@ SEARCH_PASSES = 35.0
 SCORE_PASSES = 8.0
 """Passes over the weights that finding the lowest scores takes."""
 DISTIL_FACTOR = 1.33
-"""Time of a distillation step over that of a training step: the teacher's forward pass. Measured 1.31 (4 x 256, vocabulary 4096)."""
+"""Time of a distillation step over that of a training step: the teacher's forward pass. Measured 1.31 (width 256)."""
 DISTIL_LOGITS = 6
 """Copies of a chunk's logits that a distillation step holds, float32."""
 LOADING_BYTES_PER_SECOND = 0.6e9

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from shoestring.compress.restart import Restart
 from shoestring.model import Block, Transformer
@@ -124,13 +125,14 @@ def walk(
         progress(f"going on at block {first + 1} of {len(model.blocks)}")
     rows = max(1, chunk_bytes // _bytes_per_row(model, tokens_NT.shape[1]))
     for layer in range(first, len(model.blocks)):
-        solutions, layers = _block(model, layer, inputs, x_NTC, rows, method, precision)
-        for name, solution in solutions.items():
+        solved = _solve_block(model, layer, inputs, x_NTC, rows, method, precision)
+        for name, solution in solved.solutions.items():
             weights = model.get_submodule(name).weight.numel()  # type: ignore[union-attr,operator]
             reports.append({"name": name, "weights": weights, **solution.report})
-            put(model, name, layers[name])
+            put(model, name, solved.layers[name])
         if restart is not None:
-            restart.done(layer + 1, x_NTC, {name: s.parts for name, s in solutions.items()}, reports, len(model.blocks))
+            became = {name: solution.parts for name, solution in solved.solutions.items()}
+            restart.done(layer + 1, x_NTC, became, reports, len(model.blocks))
         progress(f"block {layer + 1} of {len(model.blocks)}")
     return reports
 
@@ -139,45 +141,59 @@ class _Enough(Exception):
     """A chunk has reached an input that the other chunks must reach too before it can be solved."""
 
 
-def _block(
-    model: Transformer, layer: int, inputs: Inputs, x_NTC: Tensor, rows: int, method: Method, precision: str
-) -> tuple[dict[str, Solution], dict[str, nn.Module]]:
-    """Solve one block's matrices, and replace `x_NTC` by its output, in place; the solutions and the layers made of them."""
-    block: Block = model.blocks[layer]  # type: ignore[assignment]
-    prefix = f"blocks.{layer}."
-    groups = shared_inputs(block, x_NTC[:1, :2], model.inputs(torch.zeros(1, 2, dtype=torch.long, device=x_NTC.device)))
-    members = {names[0]: names for names in groups}
-    chunks = x_NTC.split(rows)
-    solutions: dict[str, Solution] = {}
-    layers: dict[str, nn.Module] = {}
-    gathered: list[Tensor] = []
+class _Solving:
+    """One block being solved: stands before the first matrix of each group that shares an input."""
 
-    def at(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def __init__(self, block: Block, prefix: str, groups: list[list[str]], method: Method, chunks: int, tokens: int) -> None:
+        self.block, self.prefix, self.groups, self.method = block, prefix, groups, method
+        self.chunks, self.tokens = chunks, tokens
+        self.solutions: dict[str, Solution] = {}
+        self.layers: dict[str, nn.Module] = {}
+        self.total: Tensor | None = None
+        self.summed = 0
+
+    def hooks(self) -> list[RemovableHandle]:
+        """Put in the block; the caller removes them."""
+        return [self.block.get_submodule(names[0]).register_forward_pre_hook(self._before(names)) for names in self.groups]
+
+    def _before(self, names: list[str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def before(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            if prefix + name in solutions:
+            if self.prefix + names[0] in self.solutions:
                 return
-            gathered.append(method.statistic(arguments[0].flatten(0, -2)))
-            if len(gathered) < len(chunks):
-                raise _Enough
-            total = torch.stack(gathered).sum(0) if len(gathered) > 1 else gathered[0]
-            gathered.clear()
-            modules = {prefix + other: block.get_submodule(other) for other in members[name]}
-            weights: dict[str, Tensor] = {other: linear.weight.float() for other, linear in modules.items()}  # type: ignore[misc,operator,union-attr]
-            found = method.solve(Group(weights, total, x_NTC.shape[0] * x_NTC.shape[1]))
-            for other, linear in modules.items():
-                layers[other] = method.install(linear, found[other].parts)  # type: ignore[arg-type]
-                if (
-                    layers[other] is not linear
-                ):  # the pass that is under way goes on with the old layer, so give it the new weight
-                    linear.weight.copy_(weight_of(layers[other]))  # type: ignore[union-attr,operator]
-            solutions.update(found)
+            # Autocast is for the pass alone: statistics and solvers work in float32.
+            with torch.autocast(arguments[0].device.type, enabled=False):
+                found = self.method.statistic(arguments[0].flatten(0, -2))
+                self.total = found if self.total is None else self.total.add_(found)
+                self.summed += 1
+                if self.summed < self.chunks:
+                    raise _Enough
+                self._solve(names, self.total)
+            self.total, self.summed = None, 0
 
         return before
 
-    hooks = [block.get_submodule(name).register_forward_pre_hook(at(name)) for name in members]
+    def _solve(self, names: list[str], statistic: Tensor) -> None:
+        modules = {self.prefix + name: self.block.get_submodule(name) for name in names}
+        weights: dict[str, Tensor] = {name: linear.weight.float() for name, linear in modules.items()}  # type: ignore[misc,operator,union-attr]
+        found = self.method.solve(Group(weights, statistic, self.tokens))
+        for name, linear in modules.items():
+            layer = self.layers[name] = self.method.install(linear, found[name].parts)  # type: ignore[arg-type]
+            if layer is not linear:  # the pass under way goes on with the old layer: give it the new weight
+                linear.weight.copy_(weight_of(layer))  # type: ignore[union-attr,operator]
+        self.solutions.update(found)
+
+
+def _solve_block(
+    model: Transformer, layer: int, inputs: Inputs, x_NTC: Tensor, rows: int, method: Method, precision: str
+) -> _Solving:
+    """Solve one block's matrices, and replace `x_NTC` by its output, in place."""
+    block: Block = model.blocks[layer]  # type: ignore[assignment]
+    groups = shared_inputs(block, x_NTC[:1, :2], model.inputs(torch.zeros(1, 2, dtype=torch.long, device=x_NTC.device)))
+    # Chunks take turns: between two visits of one chunk each of the others has made one, so none is counted twice.
+    waiting = list(x_NTC.split(rows))
+    solving = _Solving(block, f"blocks.{layer}.", groups, method, len(waiting), x_NTC.shape[0] * x_NTC.shape[1])
+    hooks = solving.hooks()
     try:
-        # Chunks take turns: between two visits of one chunk each of the others has made one, so none is counted twice.
-        waiting = list(chunks)
         while waiting:
             chunk_NTC = waiting.pop(0)
             try:
@@ -189,7 +205,7 @@ def _block(
     finally:
         for hook in hooks:
             hook.remove()
-    return solutions, layers
+    return solving
 
 
 def shared_inputs(block: Block, x_BTC: Tensor, inputs: Inputs) -> list[list[str]]:
