@@ -19,9 +19,14 @@ from shoestring.train.settings import Training
 
 
 def peak(hardware: Hardware | None, settings: Training) -> float | None:
-    """FLOP/s that MFU is measured against: the vendor's figure for the precision, all devices together."""
+    """FLOP/s that MFU is measured against, all devices together: a GPU vendor's figure for the precision; for a CPU, of which
+    no figure is given, what its large matrix products reached when it was calibrated.
+    """
     if hardware is None:
         return None
+    if hardware.device == "cpu":
+        measured = hardware.reached.get(f"matmul.{settings.precision}")
+        return None if measured is None else measured * hardware.count
     rate = hardware.peak.get(settings.precision)
     return None if rate is None else rate * hardware.count
 
