@@ -101,6 +101,7 @@ def test_any_text(plain: dict, pre: str) -> None:
     record = plain | {"pre_tokenizer": PRE_TOKENIZERS[pre]}
     tokenizer = Tokenizer(record)
     library = tokenizers.Tokenizer.from_str(json.dumps(record))
+    library.encode_special_tokens = True  # hypothesis finds "<|endoftext|>" in this file, and tries it
 
     @given(st.text(max_size=60) | st.text(alphabet=" \n\r\t'sSdDtT1٣aé\u0301\u3000ſ.!", max_size=40))
     @settings(max_examples=200, deadline=None)
