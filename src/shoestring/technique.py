@@ -201,6 +201,15 @@ class Technique(BaseModel):
         facts = {key: value for key, value in manifest(made).about.get("facts", {}).items() if value is not None}
         return sketch.with_(**facts)
 
+    def seconds_left(self, work: Work) -> float | None:
+        """What the budget's time leaves this step after what the later steps will use; None without a limit."""
+        left = work.sketch.remaining.time
+        if left is None:
+            return None
+        after = self.predict(work.sketch, work.hardware).sketch
+        later = None if work.sketch.rest is None else work.sketch.rest(after).seconds.value
+        return max(1.0, left - (later or 0.0))
+
     def references(self) -> dict[str, str]:
         """The fields that name earlier steps, with those names."""
         return {key: names[0] for key, names in self._marked(_Reference).items()}

@@ -44,7 +44,12 @@ def tune(
     json: Json = False,
 ) -> None:
     """Adapt a model to data."""
-    _on_model("tune", technique, model, out, data, sets, json)
+    from shoestring.tune import holds_messages
+
+    if holds_messages(data):
+        _on_model("tune", technique, model, out, [], {"data": data, **options.settings(sets)}, json)
+    else:
+        _on_model("tune", technique, model, out, _text(data), options.settings(sets), json)
 
 
 def compress(
@@ -56,7 +61,7 @@ def compress(
     json: Json = False,
 ) -> None:
     """Shrink a model."""
-    _on_model("compress", technique, model, out, calibration, sets, json)
+    _on_model("compress", technique, model, out, _text(calibration), options.settings(sets), json)
 
 
 def evaluate(
@@ -92,7 +97,9 @@ def fetch(name: Annotated[str, typer.Argument(help="smollm2-135m, or owner/name.
     say(json, {"name": name, "path": str(path)}, str(path))
 
 
-def _on_model(room: str, technique: str, model: str, out: Path, text: str, sets: list[str] | None, json: bool) -> None:
+def _on_model(
+    room: str, technique: str, model: str, out: Path, steps: list[dict[str, Any]], settings: dict[str, Any], json: bool
+) -> None:
     """One technique on one model: a recipe of a few steps whose last checkpoint becomes OUT."""
     import shutil
 
@@ -101,9 +108,9 @@ def _on_model(room: str, technique: str, model: str, out: Path, text: str, sets:
 
     if out.exists():
         raise SettingError(f"{out}: exists already; choose another name or remove it")
-    options.technique(technique, room, options.settings(sets))
-    steps = [{"pretrained": {"source": model}}, {"corpus": {"source": text}}, {"tokenize": {"tokenizer": "checkpoint"}}]
-    recipe = recipes.build({"name": technique, "steps": [*steps, {technique: options.settings(sets)}], "quality": False})
+    options.technique(technique, room, settings)
+    steps = [{"pretrained": {"source": model}}, *steps, {technique: settings}]
+    recipe = recipes.build({"name": technique, "steps": steps, "quality": False})
     place = out.with_name(f".{out.name}.run")
     live = Live()
     try:
@@ -115,6 +122,11 @@ def _on_model(room: str, technique: str, model: str, out: Path, text: str, sets:
     shutil.rmtree(place)
     row = done.rows[-1]
     say(json, {"checkpoint": str(out), "ledger": [each.to_json() for each in done.rows]}, f"{out}  {row.disk}")
+
+
+def _text(source: str) -> list[dict[str, Any]]:
+    """The steps that bring a text to a technique as tokens."""
+    return [{"corpus": {"source": source}}, {"tokenize": {"tokenizer": "checkpoint"}}]
 
 
 def _interval(figure: Any) -> str:

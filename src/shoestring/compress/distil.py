@@ -28,7 +28,6 @@ from shoestring.train import IGNORED, KeepZeros, Objective, Training, train, wri
 
 if TYPE_CHECKING:
     from shoestring.data.loader import Batch, Loader
-    from shoestring.technique import Budget
 
 KNOWN = 1_000_000
 """Tokens to take the share of, when nobody knows how many the student has learned from."""
@@ -193,7 +192,7 @@ class Distil(Technique):
             work.note,
             scratch=work.scratch / "distil",
             meter=work.meter,
-            time_limit=self._limit(work),
+            time_limit=self.time_limit or self.seconds_left(work),
             flops_per_step=training_flops(config, batch * length, length) + forward_flops(theirs, batch * length, length),
         )
         about: dict[str, Any] = {"settings": self.model_dump(mode="json")}
@@ -208,12 +207,3 @@ class Distil(Technique):
         if made is None or made.checkpoint is None:
             raise SettingError(f"distil.teacher: the step {self.teacher!r} makes no checkpoint; name one that does")
         return made.checkpoint
-
-    def _limit(self, work: Work) -> float | None:
-        """Seconds: as set, else what the budget leaves after the later steps."""
-        budget: Budget = work.sketch.remaining
-        if self.time_limit is not None or budget.time is None:
-            return self.time_limit
-        after = self.predict(work.sketch, work.hardware).sketch
-        later = 0.0 if work.sketch.rest is None else work.sketch.rest(after).seconds.value or 0.0
-        return max(1.0, budget.time - later)

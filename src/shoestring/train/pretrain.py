@@ -138,7 +138,7 @@ class Pretrain(Technique):
             meter=work.meter,
             progress=work.progress,
             note=work.note,
-            time_limit=self._limit(work, plan),
+            time_limit=self.time_limit or self.seconds_left(work),
         )
         return state.with_("checkpoint", _write(model, tokenizer, plan, log, work.out))
 
@@ -225,17 +225,6 @@ class Pretrain(Technique):
         if wanted is None:
             raise SettingError("pretrain.tokens: must be given, since no step before it says how many there are")
         return max(1, int(wanted) // step_tokens)
-
-    def _limit(self, work: Work, plan: TrainingPlan) -> float | None:
-        """Seconds for training: as set, else what the budget leaves after the later steps."""
-        left = work.sketch.remaining.time
-        if self.time_limit is not None or left is None:
-            return self.time_limit
-        later = 0.0
-        if work.sketch.rest is not None:
-            after = self.predict(work.sketch, work.hardware).sketch
-            later = work.sketch.rest(after).seconds.value or 0.0
-        return max(1.0, left - later)
 
 
 def read_plan(folder: Path) -> TrainingPlan:

@@ -3,7 +3,7 @@
 from shoestring.technique import Technique
 from shoestring.tune.adapter import LoRALinear, adapters, add_lora, merge, trainable_parameters
 from shoestring.tune.files import load_adapter, save_adapter
-from shoestring.tune.instructions import Conversations, encode, read_messages
+from shoestring.tune.instructions import Conversations, encode, holds_messages, read_messages
 from shoestring.tune.lora import LoRA
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "adapters",
     "add_lora",
     "encode",
+    "holds_messages",
     "load_adapter",
     "merge",
     "read_messages",

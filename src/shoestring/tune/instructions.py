@@ -36,6 +36,15 @@ class Conversation:
     counted: np.ndarray
 
 
+def holds_messages(path: Path | str) -> bool:
+    """Whether a file's first row is a conversation, not plain text."""
+    path = Path(path)
+    if not path.is_file() or not path.name.endswith((".jsonl", ".jsonl.xz", ".parquet")):
+        return False
+    first = next(iter(_records(path)), ("", None))[1]
+    return isinstance(first, dict) and "messages" in first
+
+
 def read_messages(path: Path | str) -> list[tuple[str, Messages]]:
     """The conversations of a .jsonl, .jsonl.xz or .parquet file, each with its place for errors.
 

@@ -168,7 +168,7 @@ class LoRA(Technique):
             work.note,
             scratch=work.scratch / "lora",
             meter=work.meter,
-            time_limit=self._limit(work),
+            time_limit=self.time_limit or self.seconds_left(work),
             flops_per_step=cost.step_flops(model.config, self.batch * length, length, adapter),
         )
         model.cpu()
@@ -231,12 +231,3 @@ class LoRA(Technique):
 
     def _precision(self, device: str) -> Precision:
         return self.precision or ("bf16" if device == "cuda" else "fp32")
-
-    def _limit(self, work: Work) -> float | None:
-        """Seconds for training: as set, else what the budget leaves after the later steps."""
-        left = work.sketch.remaining.time
-        if self.time_limit is not None or left is None:
-            return self.time_limit
-        after = self.predict(work.sketch, work.hardware).sketch
-        later = 0.0 if work.sketch.rest is None else work.sketch.rest(after).seconds.value or 0.0
-        return max(1.0, left - later)
