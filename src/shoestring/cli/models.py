@@ -22,9 +22,14 @@ def data(
     """Apply one data technique to files."""
     from shoestring import data as room
     from shoestring.measure import detect
+    from shoestring.report.live import Live
 
     chosen = options.technique(technique, "data", options.settings(sets))
-    report = room.run_on_files(chosen, source, out, detect())
+    live = Live()
+    try:
+        report = room.run_on_files(chosen, source, out, detect(), note=live.note, progress=live.progress)
+    finally:
+        live.close()
     about = {
         "text bytes" if key == "bytes" else key: value
         for key, value in report["about"].items()
@@ -126,7 +131,7 @@ def _on_model(
 
 def _text(source: str) -> list[dict[str, Any]]:
     """The steps that bring a text to a technique as tokens."""
-    return [{"corpus": {"source": source}}, {"tokenize": {"tokenizer": "checkpoint"}}]
+    return [{"corpus": {"source": source}}, {"tokenize": {"tokenizer": "checkpoint", "heldout": 0}}]
 
 
 def _interval(figure: Any) -> str:

@@ -1,0 +1,152 @@
+"""The command line: each command on a tiny model, its JSON, and what a mistake ends in."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from shoestring.cli import app, main
+from shoestring.model import ModelConfig, Transformer, save
+from shoestring.tokenizer import Tokenizer
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model and some text."""
+    folder = tmp_path_factory.mktemp("cli")
+    tokenizer = Tokenizer.from_ranks({bytes([byte]): byte for byte in range(256)}, r"\s?\w+|\W", ["<|endoftext|>"])
+    config = ModelConfig(vocabulary=tokenizer.vocabulary, width=32, layers=2, heads=2, context=64)
+    save(Transformer(config).initialise(0), tokenizer, folder / "tiny")
+    (folder / "text.txt").write_text("The quick brown fox jumps over the lazy dog. " * 60)
+    rows = [{"query": "2 + 2 =", "choices": [" 4", " 5"], "gold": 0}, {"query": "3 + 3 =", "choices": [" 5", " 6"], "gold": 1}]
+    (folder / "task.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    talk = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    (folder / "talk.jsonl").write_text(json.dumps(talk) + "\n")
+    return folder
+
+
+@pytest.fixture
+def call(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run a command as the shell would; its status, standard output and standard error."""
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("SHOESTRING_HOME", str(place / "home"))
+
+    def run(*words: str, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["shoestring", *words])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        capsys.readouterr()
+        try:
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+def test_every_command_explains_itself() -> None:
+    words = [
+        [],
+        *[[command.callback.__name__] for command in app.registered_commands if command.callback],
+        ["plan"],
+        ["plan", "fit"],
+    ]
+    for command in words:
+        result = CliRunner().invoke(app, [*command, "--help"])
+        assert result.exit_code == 0, command
+        assert "--json" in result.output or command == [], command
+
+
+def test_evaluate_says_text_tasks_and_fidelity(call: Call) -> None:
+    status, out, _ = call(
+        "evaluate", "tiny", "--text", "text.txt", "--context", "32", "--task", "task.jsonl", "--reference", "tiny", "--json"
+    )
+    assert status == 0
+    figures = json.loads(out)
+    assert figures["bits_per_byte"]["value"] > 0
+    assert figures["bits_per_byte"]["kind"] == "measured"
+    assert any("task" in name for name in figures)
+    assert min(abs(figure["value"]) for name, figure in figures.items() if "divergence" in name) < 1e-6
+
+
+def test_compress_makes_a_smaller_model_that_opens(call: Call, place: Path) -> None:
+    status, out, _ = call(
+        "compress", "gptq", "tiny", "small", "--calibration", "text.txt", "--set", "group_size=32", "--set", "samples=2",
+        "--set", "length=32", "--json",
+    )  # fmt: skip
+    assert status == 0
+    assert json.loads(out)["checkpoint"] == "small"
+    assert not (place / ".small.run").exists()
+    status, out, _ = call("generate", "small", "--prompt", "The", "--max-tokens", "4", "--json")
+    assert status == 0
+    assert json.loads(out)["tokens"] <= 4
+
+
+@pytest.mark.parametrize("data", ["text.txt", "talk.jsonl"])
+def test_tune_learns_from_texts_and_from_conversations(call: Call, place: Path, data: str) -> None:
+    out = f"tuned-{data.split('.')[0]}"
+    status, _, err = call("tune", "lora", "tiny", out, "--data", data, "--set", "steps=2", "--set", "context=32")
+    assert status == 0, err
+    assert (place / out / "adapter" / "adapter_config.json").is_file()
+
+
+def test_data_says_what_it_dropped(call: Call, place: Path) -> None:
+    (place / "twice").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (place / "twice" / name).write_text("The same text.")
+    status, out, _ = call("data", "exact", "twice", "once", "--json")
+    assert status == 0
+    assert sum(json.loads(out)["about"]["drops"].values()) == 1
+
+
+def test_chat_answers_line_by_line(call: Call) -> None:
+    status, out, _ = call("chat", "tiny", "--max-tokens", "3", "--json", stdin="Hi\nAgain\n")
+    assert status == 0
+    assert [json.loads(line)["question"] for line in out.splitlines()] == ["Hi", "Again"]
+
+
+def test_plan_and_techniques_speak_json(call: Call) -> None:
+    status, out, _ = call("plan", "--time", "2 h", "--device", "h200", "--json")
+    assert status == 0
+    assert json.loads(out)
+    status, out, _ = call("techniques", "--room", "compress", "--json")
+    assert {"gptq", "rtn", "wanda", "magnitude", "distil"} <= {entry["name"] for entry in json.loads(out)["techniques"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compress", "gtpq", "tiny", "x"], "did you mean 'gptq'"),
+        (["compress", "gptq", "tiny", "x", "--set", "bist=4"], "did you mean 'bits'"),
+        (["compress", "gptq", "tiny", "tiny"], "exists already"),
+        (["compress", "rtn", "tiny", "x", "--set", "bits"], "KEY=VALUE"),
+        (["evaluate", "tiny"], "--text FILE"),
+        (["evaluate", "nowhere", "--text", "text.txt"], "nowhere"),
+        (["generate", "tiny", "--prompt", "x", "--top-p", "2"], "top_p"),
+        (["run", "nowhere.yaml"], "nowhere.yaml"),
+        (["report", "nowhere"], "nowhere"),
+        (["plan"], "at least one of"),
+        (["plan", "--time", "soon"], "budget.time"),
+        (["plan", "--time", "1 h", "--device", "h2000"], "did you mean 'h200'"),
+        (["techniques", "--room", "compres"], "did you mean 'compress'"),
+        (["fetch", "nonsense"], "nonsense"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_status_2(call: Call, words: list[str], said: str) -> None:
+    status, out, err = call(*words)
+    assert status == 2
+    assert out == ""
+    assert said in err
+    assert len(err.strip().splitlines()) == 1, err
