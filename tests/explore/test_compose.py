@@ -11,6 +11,7 @@ import pytest
 from shoestring import artifact
 from shoestring.errors import SettingError
 from shoestring.explore import check, compose
+from shoestring.explore import text as explore_text
 from shoestring.measure import Hardware, Kind, Quantity, predicted_usage
 from shoestring.recipe import Recipe, Step
 from shoestring.technique import Part, Prediction, Sketch, State, StepName, Technique, Work
@@ -160,7 +161,7 @@ def test_a_second_time_everything_comes_from_the_store_and_the_table_fits_100_co
     assert again.computed == 0
     assert again.distinct == 16
     assert json.loads(json.dumps(again.to_json()))["combinations"] == record["combinations"]
-    text = again.text()
+    text = explore_text(again)
 
     assert max(map(len, text.splitlines())) <= 140  # the lines about intervals may be long, the tables not
     tables = text.split("\n\n")[:2]

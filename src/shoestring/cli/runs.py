@@ -67,7 +67,7 @@ def compose(
     finally:
         live.close()
     page = room.write(place)
-    say(json, {**found.to_json(), "report": str(page)}, f"{found.text()}\n{page}")
+    say(json, {**found.to_json(), "report": str(page)}, f"{explore.text(found)}\n{page}")
 
 
 def report(

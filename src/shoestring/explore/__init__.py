@@ -1,7 +1,9 @@
 """Which combination: a factorial over a recipe's steps, and whether their gains multiply."""
 
-from shoestring.explore.compose import Composition, Trial, check, compose
+from shoestring.explore.compose import check, compose
+from shoestring.explore.composition import Composition, Trial
 from shoestring.explore.factorial import Cell, Combination, Effect, combinations, effects, unusable
+from shoestring.explore.tables import text
 
 __all__ = [
     "Cell",
@@ -13,5 +15,6 @@ __all__ = [
     "combinations",
     "compose",
     "effects",
+    "text",
     "unusable",
 ]

@@ -11,7 +11,7 @@ from shoestring.measure import human
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from shoestring.explore.compose import Composition
+    from shoestring.explore.composition import Composition
     from shoestring.explore.factorial import Combination, Effect
 
 WIDTH = 100

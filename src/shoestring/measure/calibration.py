@@ -57,7 +57,7 @@ def stored(hardware: Hardware) -> tuple[dict[str, float], str]:
 
 
 def calibrate(
-    hardware: Hardware | None = None,
+    hardware: Hardware,
     probes: Mapping[str, Probe] | None = None,
     note: Callable[[str], None] = lambda text: None,
     fresh: bool = False,
@@ -68,7 +68,7 @@ def calibrate(
     When a short trial shows another speed than the stored one (a busier or quieter machine), all is measured again.
 
     Args:
-        hardware: the machine as detected; None detects it.
+        hardware: the machine as `detect` says it.
         probes: the rooms' own, by name.
         note: says a line after each probe.
         fresh: measure everything again.
@@ -76,7 +76,6 @@ def calibrate(
     Raises:
         FileError: the calibration can't be written.
     """
-    hardware = hardware or Hardware.detect()
     wanted: dict[str, Probe] = {**PROBES, **(probes or {})}
     record = {} if fresh else _read(hardware)
     if record and drifted(hardware.with_(reached=stored(hardware)[0])):

@@ -33,7 +33,14 @@ _GPU_NAMES = (
 
 
 def detect(device: str | None = None) -> Hardware:
-    """See `Hardware.detect`; "auto" is None."""
+    """What this machine is, with the figures of its stored calibration if that is still valid.
+
+    Args:
+        device: "cpu" or "cuda" to leave the other out of account; None or "auto" takes a GPU that PyTorch can use, else the CPU.
+
+    Raises:
+        DeviceError: "cuda" is asked for and there is no GPU that PyTorch can use.
+    """
     if device not in (None, "auto", "cpu", "cuda"):
         raise DeviceError(f"device: {device!r} is not known; allowed: auto, cpu, cuda")
     hardware = None if device == "cpu" else _gpu()

@@ -54,20 +54,6 @@ class Hardware:
         """A calibrated figure, or the given assumption."""
         return self.reached.get(name, otherwise)
 
-    @staticmethod
-    def detect(device: str | None = None) -> Hardware:
-        """What this machine is, with the figures of its stored calibration if that is still valid.
-
-        Args:
-            device: "cpu" or "cuda" to leave the other out of account; None takes a GPU that PyTorch can use, else the CPU.
-
-        Raises:
-            DeviceError: "cuda" is asked for and there is no GPU that PyTorch can use.
-        """
-        from shoestring.measure.detection import detect  # it needs this class
-
-        return detect(device)
-
     def with_(self, **changes: object) -> Hardware:
         """The same with some fields replaced."""
         return replace(self, **changes)  # type: ignore[arg-type]
