@@ -162,7 +162,7 @@ def test_pruned_weights_stay_zero():
 
 
 def test_log_and_meter():
-    hardware = find("cpu")
+    hardware = find("cpu").with_(reached={"matmul.fp32": 50e9})
     said, notes = [], []
     with Meter(hardware) as meter:
         _, log = run(settings=Training(log_every=5), meter=meter, progress=said.append, note=notes.append)

@@ -131,12 +131,9 @@ def test_the_budget_leaves_a_limit(tokens, tmp_path):
     sketch = Sketch(remaining=Budget(time=100.0), tokens=1e5, vocabulary=257)
     sketch = sketch.with_(rest=lambda after: Pretrain(model=SHAPE, steps=20).predict(after, find("cpu")).usage)
     work, *_ = _work(tmp_path, sketch=sketch)
-    plan = technique.resolve(1e5, 257, None, "cpu")
-    limit = technique._limit(work, plan)
-    assert 90 < limit < 100
-    assert Pretrain(model=SHAPE, time_limit=5.0)._limit(work, plan) == 5.0
+    assert 90 < technique.seconds_left(work) < 100
     work, *_ = _work(tmp_path)
-    assert technique._limit(work, plan) is None
+    assert technique.seconds_left(work) is None
 
 
 @pytest.mark.parametrize(
