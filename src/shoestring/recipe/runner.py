@@ -76,9 +76,7 @@ class Run:
     @property
     def used(self) -> Usage:
         """What the steps so far used, those taken from the store included at what they used when they were made."""
-        columns = {name: [getattr(row.measured, name) for row in self.rows] for name in UNITS}
-        totals = {name: _total(column, UNITS[name]) for name, column in columns.items() if name != "peak_memory"}
-        return Usage(peak_memory=_largest(columns["peak_memory"]), **totals)
+        return measure.total(row.measured for row in self.rows)
 
 
 def run(recipe: Recipe, out: Path, store_folder: Path | None = None, watch: Watch | None = None) -> Run:
@@ -310,21 +308,6 @@ def _write(current: Run, status: str) -> None:
         "store": relative(current.store),
     }
     write_whole(current.out / "run.json", json.dumps(record, indent=1) + "\n")
-
-
-def _total(figures: list[Quantity], unit: str) -> Quantity:
-    """The known figures of a column added up; the weakest kind among them is the sum's, and what is missing is said."""
-    known = [figure for figure in figures if figure.value is not None]
-    if not known:
-        return unknown(unit, "no step has this figure")
-    weakest = max((figure.kind for figure in known), key=list(Kind).index)
-    missing = f"; {len(figures) - len(known)} steps lack it" if len(known) < len(figures) else ""
-    return Quantity(sum(figure.value or 0.0 for figure in known), unit, weakest, f"sum over steps{missing}")
-
-
-def _largest(figures: list[Quantity]) -> Quantity:
-    known = [figure for figure in figures if figure.value is not None]
-    return max(known, key=lambda figure: figure.value or 0.0) if known else unknown("B", "no step has this figure")
 
 
 def _now() -> str:
