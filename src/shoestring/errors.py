@@ -6,15 +6,53 @@ The command line prints such an error without a traceback and ends with 2. Anyth
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+LONGEST = 300
+"""Characters of a user's own value that a message repeats."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class ShoestringError(Exception):
-    """A mistake that a user can mend; its text is one line."""
+    """A mistake that a user can mend; its text is one line, without control characters, of words of bounded length."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(" ".join(clipped(_CONTROL.sub(_escaped, word)) for word in message.split()))
+
+
+def shown(value: Any, most: int = LONGEST, quote: bool = True) -> str:
+    """A user's value as a message repeats it: at most `most` characters, however large or deep it is.
+
+    >>> shown("x" * 1000, most=8)
+    "'xxxxx … (1,000 characters)"
+    """
+    if isinstance(value, str):
+        part = value[:most]
+        text = clipped(repr(part) if quote else part, most)
+        return text if len(value) <= most else f"{text} ({len(value):,} characters)"
+    try:
+        return clipped(_SHORT.repr(value), most)
+    except Exception:  # a repr that fails, such as that of a number of 5,000 digits
+        return f"a {type(value).__name__}"
+
+
+def clipped(text: str, most: int = LONGEST) -> str:
+    """A text cut to `most` characters, with an ellipsis for what is gone."""
+    return text if len(text) <= most else f"{text[: most - 2]} …"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\x{ord(match[0]):02x}"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 4, 200, 200, 40
+_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = 8
 
 
 class SettingError(ShoestringError):
@@ -48,7 +86,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     "did you mean 'bits'? allowed: bits, group_size"
     """
     names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:LONGEST], names, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{hint}allowed: {', '.join(names) or 'nothing'}"
 
