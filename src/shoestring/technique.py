@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shoestring.artifact import checksum, manifest
 from shoestring.errors import SettingError, nearest
 from shoestring.measure import Hardware, Meter, Usage
+from shoestring.progress import Progress, silent
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -146,7 +147,7 @@ class Work:
         sketch: what is known now, from the artifacts made so far, with what is left of the budget.
         earlier: the state after each earlier step, by step name.
         note: says one line to the person who watches.
-        progress: shows a passing status, such as loss and time left; the next call replaces it.
+        progress: shows a passing status, such as the loss, and the share done; the next call replaces it.
     """
 
     out: Path
@@ -158,7 +159,7 @@ class Work:
     sketch: Sketch = field(default_factory=Sketch)
     earlier: Mapping[str, State] = field(default_factory=dict)
     note: Callable[[str], None] = print
-    progress: Callable[[str], None] = lambda text: None
+    progress: Progress = silent
 
 
 class Technique(BaseModel):

@@ -36,8 +36,8 @@ class Watch(Protocol):
     def note(self, text: str) -> None:
         """A line that stays."""
 
-    def progress(self, text: str) -> None:
-        """A passing status."""
+    def progress(self, text: str, done: float | None = None) -> None:
+        """A passing status, and the share of the step that is done."""
 
     def begin(self, step: Step, number: int, of: int, forecast: Forecast) -> None:
         """A step starts."""
@@ -50,7 +50,7 @@ class Silent:
     """Nobody looks on."""
 
     def note(self, text: str) -> None: ...
-    def progress(self, text: str) -> None: ...
+    def progress(self, text: str, done: float | None = None) -> None: ...
     def begin(self, step: Step, number: int, of: int, forecast: Forecast) -> None: ...
     def end(self, row: Row) -> None: ...
 

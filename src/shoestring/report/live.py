@@ -30,8 +30,10 @@ class Live:
         """A line that stays."""
         self.console.print(f"   [dim]{escape(text)}[/dim]", soft_wrap=True)
 
-    def progress(self, text: str) -> None:
-        """A passing status."""
+    def progress(self, text: str, done: float | None = None) -> None:
+        """A passing status, with the share of the step that is done."""
+        if done is not None and f"{done:.0%}" not in text:
+            text = f"{text} · {done:.0%}"
         if self._status is not None:
             self._status.update(escape(text))
         elif time.monotonic() - self._said > _QUIET_SECONDS:
