@@ -1,7 +1,7 @@
 """What a language model is: configuration, parts, decoding state, cost, checkpoints in and out."""
 
 from shoestring.model.cache import Cache
-from shoestring.model.checkpoint import load, load_model, load_tokenizer, read_config, save, write
+from shoestring.model.checkpoint import Origin, load, load_model, load_tokenizer, read_config, save, write
 from shoestring.model.config import ModelConfig, RopeScaling
 from shoestring.model.fetch import fetch
 from shoestring.model.linear import PackedLinear, linears
@@ -15,6 +15,7 @@ __all__ = [
     "Block",
     "Cache",
     "ModelConfig",
+    "Origin",
     "PackedLinear",
     "Pretrained",
     "RopeScaling",

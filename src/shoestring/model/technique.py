@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 
-from shoestring.artifact import checksum, write_whole, writing
+from shoestring.artifact import checksum, writing
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware, predicted_usage
 from shoestring.model import cost
 from shoestring.model.checkpoint import load, read_config, stored, write
+from shoestring.model.checkpoint.origin import named, write_origin
 from shoestring.model.config import ModelConfig
 from shoestring.model.fetch import CATALOGUE, locate
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
@@ -30,6 +31,7 @@ class Pretrained(Technique):
     name: ClassVar[str] = "pretrained"
     room: ClassVar[str] = "model"
     row: ClassVar[str] = ""
+    version: ClassVar[int] = 2
     saves: ClassVar[tuple[str, ...]] = ("computation", "energy", "money", "data")
     gives: ClassVar[Part] = "checkpoint"
 
@@ -79,8 +81,10 @@ class Pretrained(Technique):
         about: dict[str, Any] = {"origin": self._origin(path)}
         work.progress("writing the checkpoint")
         with writing(work.out, "checkpoint", about) as folder:
-            write_whole(folder / "origin.json", json.dumps(about["origin"], indent=1, sort_keys=True) + "\n")
             about["facts"] = {**write(model, tokenizer, folder), "vocabulary": model.config.vocabulary}
+            assert model.origin is not None
+            origin = replace(model.origin, source=named(self.source, path))
+            write_origin(origin, folder, changed=False, **about["origin"])
         work.note(f"{self.source}: {cost.parameters(model.config) / 1e6:.1f} M parameters, {next(model.parameters()).dtype}")
         return state.with_("checkpoint", work.out)
 
@@ -100,7 +104,7 @@ class Pretrained(Technique):
 
     def _origin(self, path: Path) -> dict[str, Any]:
         known = CATALOGUE.get(self.source)
-        origin: dict[str, Any] = {"source": self.source, "name": path.name}
+        origin: dict[str, Any] = {"name": path.name}
         if path.is_file():
             origin |= {"bytes": path.stat().st_size, "sha256": checksum(path)}
         if known is not None:

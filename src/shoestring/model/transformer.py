@@ -8,6 +8,7 @@ B batch, T tokens, C width, V vocabulary.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,9 @@ from shoestring.model.feedforward.plain import GELU
 from shoestring.model.inputs import Inputs, visible_in_cache, visible_in_document
 from shoestring.model.norm import NORMS
 from shoestring.model.position import rope
+
+if TYPE_CHECKING:
+    from shoestring.model.checkpoint.origin import Origin
 
 MIXERS = {"attention": Attention}
 FEED_FORWARDS = {"swiglu": SwiGLU, "gelu": GELU}
@@ -42,11 +46,17 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Tokens in, logits out. Weights are uninitialised noise until `initialise` or a checkpoint fills them."""
+    """Tokens in, logits out. Weights are uninitialised noise until `initialise` or a checkpoint fills them.
+
+    Attributes:
+        config: its shape and parts.
+        origin: what the files said that it was loaded from, None for a model that was made here.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.origin: Origin | None = None
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.positions = nn.Embedding(config.context, config.width) if config.position == "learned" else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))

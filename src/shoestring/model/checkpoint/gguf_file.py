@@ -33,6 +33,7 @@ INSIDE = {
     "ffn_up": "feed_forward.up",
     "ffn_down": "feed_forward.down",
 }
+IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 OUTSIDE = {"token_embd": "embedding", "output_norm": "final_norm", "output": "head"}
 
 
@@ -71,6 +72,16 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
             weight = halves(weight, config.head_size)
         found[name] = weight
     return found
+
+
+def read_records(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The ids of special tokens, as `config.json` and `generation_config.json` would say them."""
+    metadata = _Metadata(_open(file), file)
+    ids = {name: metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in IDS.items()}
+    ends = dict.fromkeys(metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom"))
+    listed = [number for number in ends if number is not None]
+    config = {name: number for name, number in ids.items() if number is not None}
+    return config, {**config, "eos_token_id": listed} if len(listed) > 1 else config
 
 
 def read_tokenizer(file: Path) -> Tokenizer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,14 @@ import torch
 from torch import Tensor
 
 from shoestring.artifact import MANIFEST, manifest
-from shoestring.errors import FileError, file_error
+from shoestring.errors import FileError
+from shoestring.files import read_object
 from shoestring.model.checkpoint import compressed
 from shoestring.model.checkpoint import tensors as storage
 from shoestring.model.checkpoint.build import build
 from shoestring.model.checkpoint.families import Family, Reading, reading_family
+from shoestring.model.checkpoint.header import Stored
+from shoestring.model.checkpoint.origin import Origin, named, read_origin
 from shoestring.model.config import ModelConfig
 from shoestring.model.cost import linear_parameters
 from shoestring.model.fetch import locate
@@ -54,16 +56,21 @@ def load_model(source: str | Path, dtype: torch.dtype = torch.float32, device: s
         from shoestring.model.checkpoint import gguf_file
 
         config, found = gguf_file.read_config(path), gguf_file.read_tensors(path)
-        return build(config, found, {}, path, dtype, device).eval()
+        model = build(config, found, {}, path, dtype, device)
+        model.origin = Origin(named(source, path), *gguf_file.read_records(path), dtype=torch.float16)
+        return model.eval()
     if (path / MANIFEST).is_file():
         manifest(path)  # a file of another size than was written is named here
     record, file = _config_file(path)
-    family, config = reading_family(record, file), read_config(path)
+    family = reading_family(record, file)
+    config = family.read_config(Reading(record, file))
     theirs = {n: t for n, t in storage.read(path).items() if not n.endswith(family.unused)}
     schemes = compressed.read_schemes(record, file)
     ours = _our_names(family.read_tensors(theirs, config, path), family, config)
     tensors, packed = _split_packed(ours, family.names(config), schemes, path)
-    return build(config, tensors, packed, path, dtype, device).eval()
+    model = build(config, tensors, packed, path, dtype, device)
+    model.origin = read_origin(source, path, record, _dtype(storage.headers(path), config))
+    return model.eval()
 
 
 def load_tokenizer(source: str | Path) -> Tokenizer:
@@ -110,30 +117,26 @@ def stored(source: str | Path) -> tuple[torch.dtype, float]:
     if path.is_file():
         return torch.float16, 16.0
     record, file = _config_file(path)
-    tensors, config = storage.read(path), read_config(path)
-    # gpt2 folders may lack the prefix, so the embedding is found by its shape.
-    rows = (config.vocabulary, config.width)
-    dtype = next((t.dtype for t in tensors.values() if tuple(t.shape) == rows and t.is_floating_point()), torch.float32)
+    tensors, config = storage.headers(path), read_config(path)
+    dtype = _dtype(tensors, config)
     if not compressed.read_schemes(record, file):
         return dtype, 8.0 * dtype.itemsize
     bits = 8 * sum(t.nbytes for name, t in tensors.items() if ".weight_" in name and not name.endswith("weight_shape"))
-    dense = sum(t.numel() for n, t in tensors.items() if n.endswith("proj.weight")) * 8 * dtype.itemsize
+    dense = sum(t.elements for n, t in tensors.items() if n.endswith("proj.weight")) * 8 * dtype.itemsize
     return dtype, (bits + dense) / linear_parameters(config)
+
+
+def _dtype(tensors: dict[str, Stored], config: ModelConfig) -> torch.dtype:
+    """The embedding's; gpt2 folders may lack its prefix, so it is found by its shape."""
+    rows = (config.vocabulary, config.width)
+    return next((t.dtype for t in tensors.values() if t.shape == rows and t.dtype.is_floating_point), torch.float32)
 
 
 def _config_file(folder: Path) -> tuple[dict[str, Any], Path]:
     file = folder / "config.json"
-    try:
-        record = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise FileError(f"{folder}: no config.json; name a checkpoint folder, a .gguf file or a fetched model") from error
-    except OSError as error:
-        raise file_error(file, error) from error
-    except ValueError as error:
-        raise FileError(f"{file}: not JSON ({error}); fetch the checkpoint again") from error
-    if not isinstance(record, dict):
-        raise FileError(f"{file}: not a model configuration; fetch the checkpoint again")
-    return record, file
+    if not file.exists():
+        raise FileError(f"{folder}: no config.json; name a checkpoint folder, a .gguf file or a fetched model")
+    return read_object(file, "fetch the checkpoint again"), file
 
 
 def _our_names(tensors: dict[str, Tensor], family: Family, config: ModelConfig) -> dict[str, Tensor]:

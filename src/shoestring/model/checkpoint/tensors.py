@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-from shoestring.errors import DamagedArtifact, FileError, file_error
+from shoestring.errors import DamagedArtifact, FileError, file_error, shown
+from shoestring.files import read_object, regular
+from shoestring.model.checkpoint.header import Stored, read_header
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -18,25 +19,44 @@ def files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint, in order.
 
     Raises:
-        FileError: none is there (pickled weights are refused), or the index names one that is missing.
+        FileError: none is there (pickled weights are refused), or the index names one that is missing or lies elsewhere.
     """
-    if (folder / INDEX).is_file():
-        try:
-            names = sorted(set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FileError(f"{folder / INDEX}: not an index of shards; fetch the checkpoint again") from error
+    index = folder / INDEX
+    if index.is_file():
+        shards = read_object(index, "fetch the checkpoint again").get("weight_map")
+        if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+            raise FileError(f"{index}: weight_map must name a shard for each tensor; fetch the checkpoint again")
+        names = sorted(set(shards.values()))
         for name in names:
-            if Path(name).name != name or not (folder / name).is_file():
-                raise FileError(f"{folder / str(name)}: a shard that {INDEX} names is missing; fetch the checkpoint again")
-        return [folder / name for name in names]
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
+            if Path(name).name != name or name in ("", ".."):
+                raise FileError(f"{index}: names the shard {shown(name)}; only files in the same folder are read")
+            if not (folder / name).exists():
+                raise FileError(f"{folder / name}: a shard that {INDEX} names is missing; fetch the checkpoint again")
+        return [regular(folder / name) for name in names]
+    if (folder / WEIGHTS).exists():
+        return [regular(folder / WEIGHTS)]
     pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt")) + sorted(folder.glob("*.pth"))
     if pickled:
         raise FileError(
             f"{pickled[0]}: pickled weights can run code and are never loaded; save it as {WEIGHTS} where you trust it"
         )
     raise FileError(f"{folder}: no {WEIGHTS}; name a checkpoint folder, a .gguf file or a fetched model")
+
+
+def headers(folder: Path) -> dict[str, Stored]:
+    """What is stored of each tensor, by name, from the files' headers.
+
+    Raises:
+        FileError: as `files`; a tensor that stands in two shards.
+        DamagedArtifact: a file that is cut short or not safetensors.
+    """
+    found: dict[str, Stored] = {}
+    for file in files(folder):
+        for name, stored in read_header(file).items():
+            if name in found:
+                raise FileError(f"{file}: {shown(name)} stands in {found[name].file.name} too; fetch the checkpoint again")
+            found[name] = stored
+    return found
 
 
 def read(folder: Path) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from shoestring.artifact import write_whole, writing
+from shoestring.files import to_json
 from shoestring.model.checkpoint import compressed
 from shoestring.model.checkpoint import tensors as storage
-from shoestring.model.checkpoint.families import writing_family
+from shoestring.model.checkpoint.families import Family, writing_family
+from shoestring.model.checkpoint.origin import GENERATION, merged, write_origin
 from shoestring.model.linear import PackedLinear, linears
 from shoestring.model.transformer import Transformer
 
@@ -42,7 +43,9 @@ def save(
 
 
 def write(model: Transformer, tokenizer: Tokenizer | None, folder: Path, dtype: torch.dtype | None = None) -> dict[str, Any]:
-    """Fill a folder with a checkpoint: config.json, model.safetensors, the tokenizer, generation_config.json.
+    """Fill a folder with a checkpoint: config.json, model.safetensors, the tokenizer, generation_config.json, origin.json.
+
+    What the model's files said when it was loaded (`model.origin`) is written again, but for what has changed.
 
     Returns:
         Facts: disk_bytes (of all files now in the folder), sparsity and bits_per_weight of the blocks' matrices.
@@ -61,18 +64,38 @@ def write(model: Transformer, tokenizer: Tokenizer | None, folder: Path, dtype: 
     storage.write(family.write_tensors(tensors, model.config), folder / storage.WEIGHTS)
 
     kind = str(dtype or model.embedding.weight.dtype).removeprefix("torch.")
+    config, generation = _records(model, tokenizer, family)
     # transformers 4 reads torch_dtype, 5 reads dtype.
-    config = {**family.write_config(model.config), "torch_dtype": kind, "dtype": kind, "use_cache": True}
+    config |= {"torch_dtype": kind, "dtype": kind}
     if packed:
         plain = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not isinstance(m, PackedLinear)]
         named = {theirs.get(name, name): layer for name, layer in packed.items()}
         config["quantization_config"] = compressed.write_config(named, [theirs.get(name, name) for name in plain])
-    ids = {"bos_token_id": None, "eos_token_id": None if tokenizer is None else tokenizer.end}
-    _write_json(folder / "config.json", {**config, **ids})
-    _write_json(folder / "generation_config.json", ids)
+    _write_json(folder / "config.json", config)
+    if generation:
+        _write_json(folder / GENERATION, generation)
     if tokenizer is not None:
         tokenizer.save(folder)
+    if model.origin is not None:
+        write_origin(model.origin, folder)
+        for name, text in model.origin.texts.items() if tokenizer is not None else ():
+            write_whole(folder / name, text)
     return {"disk_bytes": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()), **facts(model, dtype)}
+
+
+def _records(model: Transformer, tokenizer: Tokenizer | None, family: Family) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What config.json and generation_config.json say, dtypes and packing apart: as they were read, with what has changed.
+
+    The ends of an answer are the source's where it names any, else the tokenizer's.
+    """
+    end = None if tokenizer is None else tokenizer.end
+    if model.origin is None:
+        ids = {"bos_token_id": None, "eos_token_id": end}
+        return {**family.write_config(model.config), "use_cache": True, **ids}, ids
+    config, generation = merged(model.origin, family, model.config), dict(model.origin.generation)
+    if end is not None and config.get("eos_token_id") is None and generation.get("eos_token_id") is None:
+        generation["eos_token_id"] = end
+    return config, generation
 
 
 def facts(model: Transformer, dtype: torch.dtype | None = None) -> dict[str, float]:
@@ -111,4 +134,4 @@ def _stored(model: Transformer, dtype: torch.dtype | None) -> dict[str, Tensor]:
 
 
 def _write_json(file: Path, record: dict[str, Any]) -> None:
-    write_whole(file, json.dumps(record, indent=2, sort_keys=True) + "\n")
+    write_whole(file, to_json(dict(sorted(record.items())), indent=2) + "\n")

@@ -1,0 +1,113 @@
+"""Where a model came from, and what its files said: kept with the model, so that saving changes only what changed.
+
+`load` fills the record, `write` reads it. A model that was made here, by `Transformer(config)`, has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shoestring.artifact import write_whole
+from shoestring.errors import FileError
+from shoestring.files import read_object, read_text, to_json
+from shoestring.model.checkpoint.families.family import Family, Reading
+from shoestring.model.config import ModelConfig
+
+GENERATION, ORIGIN = "generation_config.json", "origin.json"
+
+TEXTS = ("special_tokens_map.json",)
+"""Files beside the weights that are copied as they are."""
+
+DROPPED = {
+    "auto_map": "names Python files that are not copied, and that shoestring's layout does not need",
+    "quantization_config": "is written anew from the layers as they are now",
+    "compression_config": "the older name of quantization_config",
+    "torch_dtype": "is written anew: the weights' dtype on disk",
+    "dtype": "as torch_dtype",
+}
+"""Entries of a config.json that are not carried over, and why."""
+
+ROPE = ("rope_theta", "rope_scaling", "rope_parameters")
+"""One setting in three places: transformers 4 reads the first two, transformers 5 the last; they change together."""
+
+IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The record of a model that was loaded.
+
+    Attributes:
+        source: what to name as the base of an adapter: the hub's or the catalogue's name, or the folder or file, absolute. A
+            step of a recipe passes on the source of what it read, so it outlives the run.
+        config: `config.json` as it was read; of a GGUF file the ids of its special tokens.
+        generation: `generation_config.json` as it was read, {} when there was none.
+        dtype: the floating dtype that keeps the source's weights best.
+        changed: the weights are no longer the source's: a step has trained, pruned or quantized them.
+        texts: other files to copy, by name.
+    """
+
+    source: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    changed: bool = False
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def named(source: str | Path, path: Path) -> str:
+    """What `Origin.source` says of `source`, found at `path`: a name as it is, a path made absolute."""
+    return str(path.absolute()) if Path(source).expanduser() == path else str(source)
+
+
+def read_origin(source: str | Path, folder: Path, config: Mapping[str, Any], dtype: torch.dtype) -> Origin:
+    """The record of a checkpoint folder; one that a step wrote keeps the source it names.
+
+    Raises:
+        FileError: `generation_config.json` or `origin.json` is not a JSON object.
+    """
+    generation = _optional(folder / GENERATION)
+    earlier = _optional(folder / ORIGIN)
+    texts = {name: read_text(folder / name) for name in TEXTS if (folder / name).is_file()}
+    name = earlier.get("source")
+    if not isinstance(name, str) or not name:
+        return Origin(named(source, folder), config, generation, dtype, texts=texts)
+    kind = getattr(torch, str(earlier.get("dtype")), None)
+    first = kind if isinstance(kind, torch.dtype) and kind.is_floating_point else dtype
+    return Origin(name, config, generation, first, bool(earlier.get("changed", True)), texts)
+
+
+def write_origin(origin: Origin, folder: Path, changed: bool = True, **more: Any) -> None:
+    """Write what the next step must know of the source; `more` goes into the record as it is."""
+    kind = str(origin.dtype).removeprefix("torch.")
+    write_whole(folder / ORIGIN, to_json({"source": origin.source, "dtype": kind, "changed": changed, **more}) + "\n")
+
+
+def merged(origin: Origin, family: Family, config: ModelConfig) -> dict[str, Any]:
+    """The `config.json` of a model: as it was read, but for the entries whose settings have changed since.
+
+    Only the family that read it can tell; another one's entries stand alone, with the ids of special tokens.
+    """
+    ours = family.write_config(config)
+    ids = {key: origin.config[key] for key in IDS if key in origin.config}
+    architectures = origin.config.get("architectures")
+    if not isinstance(architectures, list) or architectures[:1] == [] or architectures[0] not in family.architectures:
+        return {**ours, **ids}
+    try:
+        before = family.write_config(family.read_config(Reading(dict(origin.config), Path("config.json"))))
+    except FileError:  # a record that was put together by hand
+        return {**ours, **ids}
+    changed = {key for key in ours.keys() | before.keys() if ours.get(key) != before.get(key)}
+    if changed & set(ROPE):
+        changed |= set(ROPE)
+    kept = {key: value for key, value in origin.config.items() if key not in DROPPED and key not in changed}
+    return {**kept, **{key: value for key, value in ours.items() if key in changed}}
+
+
+def _optional(file: Path) -> dict[str, Any]:
+    return read_object(file, "mend or remove it") if file.is_file() else {}

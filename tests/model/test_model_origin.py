@@ -1,0 +1,179 @@
+"""What a checkpoint's files say is kept from loading to saving, and only what changed is changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shoestring.measure import Meter
+from shoestring.measure.hardware import find
+from shoestring.model import ModelConfig, Origin, Pretrained, Transformer, load, load_model, save, write
+from shoestring.technique import State, Work
+from shoestring.tokenizer import Tokenizer
+
+transformers = pytest.importorskip("transformers")
+
+LLAMA = {
+    "vocab_size": 260,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.03,
+    "bos_token_id": 1,
+    "eos_token_id": [256, 257],
+    "pad_token_id": 3,
+    "name_of_our_own": {"nested": [1, 2.5, None]},
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+    "rope_theta": 500.0,
+}
+GPT2 = {"vocab_size": 260, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "activation_function": "gelu"}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaForCausalLM", LLAMA),
+    "llama 3": ("LlamaForCausalLM", {**LLAMA, "rope_parameters": LLAMA3, "tie_word_embeddings": True}),
+    "mistral": ("MistralForCausalLM", {**LLAMA, "sliding_window": None}),
+    "qwen2": ("Qwen2ForCausalLM", {**LLAMA, "max_window_layers": 7}),
+    "qwen3": ("Qwen3ForCausalLM", {**LLAMA, "head_dim": 16}),
+    "gpt2": ("GPT2LMHeadModel", {**GPT2, "summary_type": "mean", "resid_pdrop": 0.2}),
+}
+GENERATION = {
+    "bos_token_id": 1,
+    "eos_token_id": [256, 258],
+    "pad_token_id": 3,
+    "do_sample": True,
+    "temperature": 0.6,
+    "top_p": 0.9,
+}
+
+
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_ranks({bytes([b]): b for b in range(256)}, r"\S+|\s+", ["<|endoftext|>", "<|im_end|>"])
+
+
+def theirs(folder: Path, kind: str, settings: dict[str, Any]) -> Path:
+    """A folder as transformers writes it, with a tokenizer and settings for generation."""
+    kind_of_config = kind.replace("ForCausalLM", "Config").replace("LMHeadModel", "Config")
+    made = getattr(transformers, kind)(getattr(transformers, kind_of_config)(**settings))
+    made.save_pretrained(folder)
+    (folder / "generation_config.json").write_text(json.dumps(GENERATION))
+    tokenizer().save(folder)
+    return folder
+
+
+def as_transformers_reads(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    config = transformers.AutoConfig.from_pretrained(folder).to_dict()
+    del config["_name_or_path"]
+    return config, transformers.GenerationConfig.from_pretrained(folder).to_dict()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_transformers_reads_the_same_of_ours_as_of_the_source(name: str, tmp_path: Path) -> None:
+    source = theirs(tmp_path / "source", *FAMILIES[name])
+    (source / "special_tokens_map.json").write_text('{"eos_token": "<|endoftext|>"}')
+    model, words = load(source)
+    assert model.origin is not None
+    assert model.origin.source == str(source)
+    assert not model.origin.changed
+    save(model, words, tmp_path / "ours")
+    again, words = load(tmp_path / "ours")
+    save(again, words, tmp_path / "again")
+    for folder in ("ours", "again"):
+        assert as_transformers_reads(tmp_path / folder) == as_transformers_reads(source)
+        assert (tmp_path / folder / "special_tokens_map.json").read_text() == '{"eos_token": "<|endoftext|>"}'
+
+
+def test_entries_stay_as_they_are_spelled(tmp_path: Path) -> None:
+    """A file of transformers 4 stays one: nothing that was absent appears, but for the dtype's second name."""
+    source = theirs(tmp_path / "source", "LlamaForCausalLM", LLAMA)
+    file = source / "config.json"
+    record = json.loads(file.read_text())
+    for key in ("rope_parameters", "dtype", "head_dim", "use_cache"):
+        record.pop(key, None)
+    scaling = {key: value for key, value in LLAMA3.items() if key != "rope_theta"}
+    record |= {"rope_theta": 500.0, "rope_scaling": scaling, "torch_dtype": "float32", "auto_map": {"AutoConfig": "code.Config"}}
+    file.write_text(json.dumps(record))
+    model, words = load(source)
+    save(model, words, tmp_path / "ours", torch.bfloat16)
+    written = json.loads((tmp_path / "ours" / "config.json").read_text())
+    del record["auto_map"]
+    assert written == {**record, "torch_dtype": "bfloat16", "dtype": "bfloat16"}
+
+
+def test_what_changed_is_written_and_nothing_else(tmp_path: Path) -> None:
+    source = theirs(tmp_path / "source", "LlamaForCausalLM", {**LLAMA, "rope_parameters": LLAMA3})
+    model, words = load(source)
+    cut = model.config.model_copy(update={"layers": 1, "rope_scaling": None})
+    smaller = Transformer(cut).initialise().eval()
+    smaller.origin = model.origin
+    save(smaller, words, tmp_path / "ours")
+    before, after = (json.loads((place / "config.json").read_text()) for place in (source, tmp_path / "ours"))
+    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    assert changed == {"num_hidden_layers", "rope_parameters", "rope_theta", "torch_dtype"}
+    assert load_model(tmp_path / "ours").config == cut
+
+
+def test_a_model_made_here_has_no_origin_and_names_its_end(tmp_path: Path) -> None:
+    model = Transformer(ModelConfig(vocabulary=260, width=32, layers=1, heads=2, context=32)).initialise()
+    assert model.origin is None
+    assert not any("origin" in name for name in model.state_dict())
+    save(model, tokenizer(), tmp_path / "c")
+    assert not (tmp_path / "c" / "origin.json").exists()
+    assert json.loads((tmp_path / "c" / "generation_config.json").read_text())["eos_token_id"] == 256
+
+
+def test_a_family_that_can_t_be_kept_keeps_the_ids(tmp_path: Path) -> None:
+    """GPT-2 with layers of another family's kind is written in our own form."""
+    source = theirs(tmp_path / "source", "GPT2LMHeadModel", {**GPT2, "eos_token_id": [256, 257]})
+    model, words = load(source)
+    odd = Transformer(model.config.model_copy(update={"head_norm": True})).initialise().eval()
+    odd.origin = model.origin
+    save(odd, words, tmp_path / "ours")
+    written = json.loads((tmp_path / "ours" / "config.json").read_text())
+    assert written["architectures"] == ["ShoestringForCausalLM"]
+    assert "summary_type" not in written
+    assert written["eos_token_id"] == [256, 257]
+
+
+def test_the_source_is_passed_from_step_to_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step's folder may be removed: what it writes names the source, by its absolute path."""
+    source = theirs(tmp_path / "source", "LlamaForCausalLM", {**LLAMA, "dtype": "bfloat16"})
+    transformers.LlamaForCausalLM.from_pretrained(source).to(torch.bfloat16).save_pretrained(source)
+    monkeypatch.chdir(tmp_path)
+    hardware = find("cpu")
+    work = Work(tmp_path / "one", tmp_path / "scratch", hardware, "cpu", Meter(hardware), note=lambda text: None)
+    Pretrained(source="source").apply(State(), work)
+    model, words = load(tmp_path / "one")
+    assert model.origin is not None
+    assert (model.origin.source, model.origin.changed, model.origin.dtype) == (str(source), False, torch.bfloat16)
+    save(model, words, tmp_path / "two", torch.float32)
+    after = load_model(tmp_path / "two").origin
+    assert after is not None
+    assert (after.source, after.changed, after.dtype) == (str(source), True, torch.bfloat16)
+    assert replace(after, changed=False, config=model.origin.config) == model.origin
+
+
+def test_weights_alone_are_written_without_a_tokenizer(tmp_path: Path) -> None:
+    source = theirs(tmp_path / "source", "LlamaForCausalLM", LLAMA)
+    (source / "generation_config.json").unlink()
+    write(load_model(source), None, tmp_path)
+    assert not (tmp_path / "generation_config.json").exists()
+    assert json.loads((tmp_path / "config.json").read_text())["eos_token_id"] == [256, 257]
+
+
+def test_an_origin_is_plain_and_frozen() -> None:
+    origin = Origin("somewhere")
+    with pytest.raises(AttributeError):
+        origin.source = "else"  # type: ignore[misc]
