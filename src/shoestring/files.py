@@ -202,6 +202,8 @@ for _name, (_pattern, _first) in _CORE.items():
 
 def _whole(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     text = loader.construct_scalar(node).replace("_", "")
+    if len(text) > 1000:  # Python would refuse it at 4,300 digits
+        raise ValueError(f"a number of {len(text):,} digits")
     for prefix, base in (("0o", 8), ("0x", 16)):
         if text.startswith(prefix):
             return int(text[2:], base)

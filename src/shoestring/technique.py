@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from shoestring.artifact import checksum, manifest
-from shoestring.errors import SettingError, nearest
+from shoestring.errors import SettingError, nearest, shown
 from shoestring.measure import Hardware, Meter, Usage
 from shoestring.progress import Progress, silent
 
@@ -229,6 +231,10 @@ class Technique(BaseModel):
         return found
 
 
+LARGEST = 2**63 - 1
+"""No whole number of a setting may be larger: beyond it no tensor, file or generator could take it."""
+
+
 def configure(kind: type[Settings], settings: Mapping[str, Any], where: str) -> Settings:
     """Build a settings class from plain data, with a one-line error that names the key.
 
@@ -236,22 +242,47 @@ def configure(kind: type[Settings], settings: Mapping[str, Any], where: str) -> 
         where: the dotted path that stands before the key in an error, such as "steps.gptq".
 
     Raises:
-        SettingError: unknown key (the nearest valid one is named) or a value that does not fit. All are told at once.
+        SettingError: unknown key (the nearest valid one is named), a value that does not fit, or a number beyond all
+            bounds. All are named at once.
     """
-    try:
-        return kind.model_validate(dict(settings))
-    except ValidationError as error:
-        said = []
-        for problem in error.errors(include_url=False):
-            path = ".".join([where, *map(str, problem["loc"])])
-            if problem["type"] == "extra_forbidden":
-                said.append(f"{path}: no such setting; {nearest(str(problem['loc'][-1]), kind.model_fields)}")
-            elif problem["type"] == "missing":
-                said.append(f"{path}: must be given")
-            else:
-                message = problem["msg"].removeprefix("Value error, ")
-                said.append(f"{path}: {message[0].lower() + message[1:]}, got {problem['input']!r}")
-        raise SettingError("; ".join(said)) from error
+    wrong = [f"{where}{path}: {shown(value)} is {what}" for path, value, what in _boundless(dict(settings))]
+    if not wrong:
+        try:
+            built = kind.model_validate(dict(settings))
+        except ValidationError as error:
+            wrong = [_problem(problem, kind, where) for problem in error.errors(include_url=False)]
+        except (OverflowError, RecursionError) as error:
+            wrong = [f"{where}: a value is too large or nested too deep ({shown(str(error), quote=False)})"]
+        else:  # a number may have come in as a text
+            wrong = [f"{where}{path}: {shown(value)} is {what}" for path, value, what in _boundless(built.model_dump())]
+    if wrong:
+        raise SettingError("; ".join(wrong))
+    return built
+
+
+def _problem(problem: ErrorDetails, kind: type[BaseModel], where: str) -> str:
+    """One complaint of pydantic's as a line that names the key, the value and what is allowed."""
+    path = shown(".".join([where, *map(str, problem["loc"])]), quote=False)
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: no such setting; {nearest(str(problem['loc'][-1]), kind.model_fields)}"
+    if problem["type"] == "missing":
+        return f"{path}: must be given"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{path}: {message[0].lower() + message[1:]}, got {shown(problem['input'])}"
+
+
+def _boundless(value: Any, path: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Numbers in plain data that are beyond all bounds: where each stands, it, and what it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST:
+        yield path, value, "larger than any number here may be"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield path, value, "not a finite number"
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _boundless(inner, f"{path}.{shown(str(key), quote=False)}")
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from _boundless(inner, f"{path}.{number}")
 
 
 @dataclass(frozen=True, slots=True)

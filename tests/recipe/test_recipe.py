@@ -52,7 +52,7 @@ def test_set_changes_settings_budget_seed_and_quality() -> None:
         ({"steps": [{"words": 3}]}, [], "must be a mapping"),
         ({"steps": ["words"], "budget": {"tiem": "1 s"}}, [], "did you mean 'time'"),
         ({"steps": ["words"], "budget": {"time": "soon"}}, [], "budget.time"),
-        ({"steps": ["words"], "device": "gpu"}, [], "device: 'gpu'"),
+        ({"steps": ["words"], "device": "gpu"}, [], "recipe.device: input should be 'auto', 'cpu' or 'cuda', got 'gpu'"),
         ({"steps": ["words"]}, ["steps.wrods.count=1"], "did you mean 'words'"),
         ({"steps": ["words"]}, ["steps.words.count"], "write KEY=VALUE"),
         ({"steps": ["words"]}, ["bugdet.time=1"], "did you mean 'budget'"),
@@ -66,16 +66,88 @@ def test_mistakes_are_named_in_one_line(content: dict, sets: list[str], said: st
 
 
 def test_all_mistakes_are_said_at_once() -> None:
+    content = {
+        "steps": ["wrods", {"words": {"cuont": 2}}, {"learn": {"skil": 1}}, [1], "shrink", {"words": {}, "as": "shrink"}],
+        "budget": {"time": "soon", "mony": "$1"},
+        "quality": {"windos": 3},
+        "device": "gpu",
+        "seed": -1,
+        "stesp": 1,
+    }
     with pytest.raises(SettingError) as error:
-        build({"steps": [{"words": {"cuont": 2}}, {"learn": {"skil": 1}}]})
-    assert "cuont" in str(error.value)
-    assert "skil" in str(error.value)
+        build(content, ["nonsense=1", "words"])
+    for word in ("wrods", "cuont", "skil", "entry 4", "two steps", "budget.time", "mony", "windos", "'gpu'", "-1", "stesp"):
+        assert word in str(error.value), word
+    assert "--set nonsense: no such key" in str(error.value)
+    assert "--set words: write KEY=VALUE" in str(error.value)
+
+
+def test_a_message_stays_short_whatever_a_user_writes() -> None:
+    long = "x" * 10_000
+    steps = [
+        {"words": {long: long}},
+        {long: {}},
+        {"learn": {"skill": long}},
+        {"shrink": {"teacher": long}},
+        {"learn": {}, "as": long},
+    ]
+    with pytest.raises(SettingError) as error:
+        build({"steps": steps, "seed": long, long: 1}, [f"{long}={long}", f"steps.words.{long}=1", f"steps.{long}x.y=1", long])
+    assert long[:400] not in str(error.value)
+    assert len(str(error.value)) < 9_000
+    with pytest.raises(SettingError, match="and 80 more"):
+        build({"steps": [f"no-{number}" for number in range(100)]})
+
+
+@pytest.mark.parametrize("number", [2**63, -(10**30), float("inf"), float("nan"), str(2**70), int("9" * 4000)])
+@pytest.mark.parametrize("place", ["words.count", "learn.skill", "shrink.factor"])
+def test_numbers_have_bounds(number: float, place: str) -> None:
+    step, setting = place.split(".")
+    content = {**WHOLE, "steps": ["words", "learn", "shrink", {step: {setting: number}, "as": "last"}]}
+    if isinstance(number, str) and setting != "count":
+        assert build(content)
+        return
+    with pytest.raises(SettingError, match=rf"steps\.last\.{setting}: .*(finite|larger)"):
+        build(content)
+
+
+def test_values_are_read_as_people_write_them() -> None:
+    sets = ["steps.words.source=2:4", "steps.learn.skill=1e-4", "steps.learn.fail=on", "steps.shrink.factor=1_000", "quality=off"]
+    words, learn, shrink = build(WHOLE, sets).steps
+    assert words.technique.model_dump()["source"] == "2:4"
+    assert learn.technique.model_dump() == {"skill": 1e-4, "fail": True}
+    assert shrink.technique.model_dump()["factor"] == 1000.0
 
 
 def test_a_step_that_others_need_cant_be_left_out() -> None:
     with pytest.raises(SettingError, match=r"steps\.shrink\.teacher"):
         build(WHOLE).without(["learn"])
     assert [step.name for step in build(WHOLE).without(["shrink"]).steps] == ["words", "learn", "evaluate@learn"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: 2024-02-30\nsteps: [learn]", "steps.learn: needs a corpus"),  # no date of ours
+        ("seed: 0x_\nsteps: [words]", "recipe.seed"),
+        ("seed: " + "1" * 5000 + "\nsteps: [words]", "5,000 digits"),
+        ("steps: " + "[" * 3000 + "]" * 3000, "nested too deep"),
+        ("a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+            f"{key}: &{key} [{', '.join([f'*{last}'] * 10)}]\n" for last, key in zip("abcdefgh", "bcdefghi")
+        ) + "steps: [words]", "aliases"),
+        ("steps: &s [words, *s]", "aliases"),
+        ("seed: .inf\nsteps: [words]", "seed"),
+        ("seed: 1\nseed: 2\nsteps: [words]", "twice"),
+        ("", "a recipe is a mapping"),
+    ],
+)  # fmt: skip
+def test_hostile_files_end_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    with pytest.raises((FileError, SettingError)) as error:
+        load_recipe(file)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shoestring.errors import SettingError, nearest
+from shoestring.errors import SettingError, nearest, shown
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; repeat for more.")]
@@ -23,14 +23,14 @@ def say(json: bool, record: dict[str, Any], text: str) -> None:
 
 def settings(sets: list[str] | None) -> dict[str, Any]:
     """The settings of one technique from its `--set KEY=VALUE` options."""
-    import yaml
+    from shoestring import files
 
     found = {}
     for change in sets or []:
         key, equals, text = change.partition("=")
         if not equals:
-            raise SettingError(f"--set {change}: write KEY=VALUE, such as bits=4")
-        found[key.strip()] = yaml.safe_load(text)
+            raise SettingError(f"--set {shown(change, quote=False)}: write KEY=VALUE, such as bits=4")
+        found[key.strip()] = files.parse_yaml(text, f"--set {shown(key, quote=False)}")
     return found
 
 
@@ -45,5 +45,5 @@ def technique(name: str, room: str, chosen: dict[str, Any]) -> Any:
 
     here = {key: kind for key, kind in recipes.techniques().items() if kind.room == room}
     if name not in here:
-        raise SettingError(f"{room} {name}: no such technique in this room; {nearest(name, here)}")
+        raise SettingError(f"{room} {shown(name, quote=False)}: no such technique in this room; {nearest(name, here)}")
     return configure(here[name], chosen, name)

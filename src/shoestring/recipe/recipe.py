@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from shoestring import measure
-from shoestring.errors import FileError, SettingError, ShoestringError, file_error, nearest
+from shoestring import files, measure
+from shoestring.errors import FileError, SettingError, ShoestringError, nearest, shown
 from shoestring.evaluate import Evaluate
 from shoestring.measure.units import Unit
 from shoestring.recipe import rooms
@@ -76,9 +76,33 @@ class _Raw(BaseModel):
     steps: list[Any] = Field(min_length=1)
     name: str = ""
     budget: dict[str, Any] = Field(default_factory=dict)
-    seed: int = 0
-    device: str = "auto"
-    quality: dict[str, Any] | bool = Field(default_factory=dict)
+    seed: int = Field(default=0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    quality: dict[str, Any] | bool = True
+
+
+class _Faults(list[str]):
+    """What is wrong with a recipe, gathered so that all of it is said at once."""
+
+    MOST = 20
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Add the error that the block raises, instead of raising it."""
+        try:
+            yield
+        except ShoestringError as error:
+            self.append(str(error))
+
+    def refuse(self) -> None:
+        """Raise what was gathered, if anything was.
+
+        Raises:
+            SettingError: with every fault, `MOST` of them at the most.
+        """
+        if self:
+            more = [f"and {len(self) - self.MOST} more"] if len(self) > self.MOST else []
+            raise SettingError("; ".join([*self[: self.MOST], *more]))
 
 
 def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
@@ -92,50 +116,59 @@ def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
         FileError: the file can't be read, or is not YAML.
         SettingError: a key or a value does not fit, or a step needs what no step before it makes.
     """
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise file_error(path, error) from error
-    except UnicodeDecodeError as error:
-        raise FileError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise FileError(f"{path}: not YAML{place}; {getattr(error, 'problem', None) or 'check its syntax'}") from error
+    content = files.read_yaml(path)
     if not isinstance(content, dict):
         raise FileError(f"{path}: a recipe is a mapping with the key 'steps'")
-    return build({"name": path.stem, **content}, sets)
+    return build({"name": Path(path).stem, **content}, sets)
 
 
 def build(content: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
     """A recipe from plain data, as `load_recipe` reads it from a file.
 
     Raises:
-        SettingError: as `load_recipe`.
+        SettingError: as `load_recipe`; everything that is wrong is said at once.
     """
-    raw = configure(_Raw, content, "recipe")
-    named = _named(raw.steps)
-    top: dict[str, Any] = {"budget": dict(raw.budget), "seed": raw.seed, "device": raw.device, "quality": raw.quality}
+    faults = _Faults()
+    named = _named(content.get("steps"), faults)
+    content = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
     for change in sets:
-        _set(change, named, top)
-    if top["device"] not in ("auto", "cpu", "cuda"):
-        raise SettingError(f"device: {top['device']!r}; {nearest(str(top['device']), ('auto', 'cpu', 'cuda'))}")
-    steps = _built(named)
-    if top["quality"] is not False:
-        settings = {} if top["quality"] is True else top["quality"]
-        steps = _with_quality(steps, configure(Evaluate, settings, "quality"))
-    check(steps)
-    return Recipe(raw.name, steps, budget(top["budget"]), int(top["seed"]), top["device"])
+        with faults.gathered():
+            _set(change, named, content)
+    raw = _Raw(steps=[None], **{key: content[key] for key in ("budget", "quality") if isinstance(content.get(key), dict)})
+    with faults.gathered():
+        raw = configure(_Raw, content, "recipe")
+    limits, evaluation = Budget(), None
+    with faults.gathered():
+        limits = budget(raw.budget)
+    if raw.quality is not False:
+        with faults.gathered():
+            evaluation = configure(Evaluate, {} if raw.quality is True else raw.quality, "quality")
+    steps = _built(named, faults)
+    if evaluation is not None:
+        steps = _with_quality(steps, evaluation)
+    # A step that could not be built may be what the others need: that is seen once it can.
+    if len(steps) >= len(named):
+        with faults.gathered():
+            check(steps)
+    faults.refuse()
+    return Recipe(raw.name, steps, limits, raw.seed, raw.device)
 
 
 def budget(limits: Mapping[str, Any]) -> Budget:
-    """Limits as people write them ("5 min", "8 GB", "1 kWh", "$2") in seconds, bytes, joules and dollars."""
+    """Limits as people write them ("5 min", "8 GB", "1 kWh", "$2") in seconds, bytes, joules and dollars.
+
+    Raises:
+        SettingError: names every limit that is unknown or can't be read.
+    """
     units: dict[str, Unit] = {"time": "s", "memory": "B", "energy": "J", "money": "USD"}
-    for key in limits:
-        if key not in units:
-            raise SettingError(f"budget.{key}: no such limit; {nearest(key, units)}")
-    found = {key: measure.parse(str(value), units[key], f"budget.{key}") for key, value in limits.items() if value is not None}
+    faults, found = _Faults(), {}
+    for key, value in limits.items():
+        with faults.gathered():
+            if key not in units:
+                raise SettingError(f"budget.{shown(key, quote=False)}: no such limit; {nearest(str(key), units)}")
+            if value is not None:
+                found[key] = measure.parse(str(value), units[key], f"budget.{key}")
+    faults.refuse()
     return Budget(**found)
 
 
@@ -147,7 +180,7 @@ def check(steps: Sequence[Step]) -> None:
     """
     made: set[Part] = set()
     earlier: list[str] = []
-    wrong = []
+    wrong = _Faults()
     for step in steps:
         for part in step.technique.reads:
             if part not in made:
@@ -155,74 +188,84 @@ def check(steps: Sequence[Step]) -> None:
                 wrong.append(f"steps.{step.name}: needs a {part}, and no step before it makes one (such as {', '.join(makers)})")
         for key, name in step.technique.references().items():
             if name not in earlier:
-                wrong.append(f"steps.{step.name}.{key}: {name!r} is not an earlier step; {nearest(name, earlier)}")
+                wrong.append(f"steps.{step.name}.{key}: {shown(name)} is not an earlier step; {nearest(name, earlier)}")
         made.add(step.technique.gives)
         earlier.append(step.name)
-    if wrong:
-        raise SettingError("; ".join(wrong))
+    wrong.refuse()
     assert made <= set(PARTS)
 
 
-def _named(entries: Sequence[Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Step name -> technique name and settings. A step is named by `as`, else by its technique, counted when it recurs."""
-    named: dict[str, tuple[str, dict[str, Any]]] = {}
-    for number, entry in enumerate(entries, start=1):
-        entry = {entry: {}} if isinstance(entry, str) else entry
-        if not isinstance(entry, dict):
-            raise SettingError(f"steps: entry {number} is not of the form '- technique: {{settings}}'")
-        keys = [key for key in entry if key != "as"]
-        if len(keys) != 1:
-            raise SettingError(
-                f"steps: entry {number} must name one technique, it names {len(keys)}: {', '.join(map(str, keys))}"
-            )
-        technique, settings = keys[0], entry[keys[0]] or {}
-        if not isinstance(settings, dict):
-            raise SettingError(f"steps.{technique}: its settings must be a mapping, got {settings!r}")
-        name = str(entry.get("as") or technique)
-        count = 1 + sum(other == name or other.startswith(f"{name}-") for other in named)
-        if count > 1 and "as" in entry:
-            raise SettingError(f"steps: two steps are called {name!r}; give one another name with 'as'")
-        named[name if count == 1 else f"{name}-{count}"] = (str(technique), dict(settings))
+_Named = dict[str, tuple[str, dict[str, Any]]]
+"""Step name -> technique name and settings."""
+
+
+def _named(entries: Any, faults: _Faults) -> _Named:
+    """The entries of `steps` by name. A step is named by `as`, else by its technique, counted when it recurs."""
+    named: _Named = {}
+    for number, entry in enumerate(entries if isinstance(entries, list) else [], start=1):
+        with faults.gathered():
+            technique, settings, name = _entry(entry, number)
+            count = 1 + sum(other == name or other.startswith(f"{name}-") for other in named)
+            if count > 1 and "as" in entry:
+                raise SettingError(f"steps: two steps are called {shown(name)}; give one another name with 'as'")
+            named[name if count == 1 else f"{name}-{count}"] = (technique, settings)
     return named
 
 
-def _set(change: str, named: dict[str, tuple[str, dict[str, Any]]], top: dict[str, Any]) -> None:
+def _entry(entry: Any, number: int) -> tuple[str, dict[str, Any], str]:
+    """An entry of `steps`: its technique, its settings and the name it asks for."""
+    entry = {entry: {}} if isinstance(entry, str) else entry
+    if not isinstance(entry, dict):
+        raise SettingError(f"steps: entry {number}, {shown(entry)}, is not of the form '- technique: {{settings}}'")
+    keys = [key for key in entry if key != "as"]
+    if len(keys) != 1:
+        named = shown(", ".join(str(key) for key in keys), quote=False)
+        raise SettingError(f"steps: entry {number} must name one technique, it names {len(keys)}: {named}")
+    technique, settings = str(keys[0]), entry[keys[0]]
+    if settings is not None and not isinstance(settings, dict):
+        raise SettingError(f"steps.{shown(technique, quote=False)}: its settings must be a mapping, got {shown(settings)}")
+    name = entry.get("as") or technique
+    if not isinstance(name, str):
+        raise SettingError(f"steps: entry {number} is called {shown(name)}; 'as' takes a name")
+    return technique, dict(settings or {}), name
+
+
+def _set(change: str, named: _Named, top: dict[str, Any]) -> None:
     """Carry out one `key=value` in place."""
     key, equals, text = change.partition("=")
     path = key.strip().split(".")
     if not equals or not all(path):
-        raise SettingError(f"--set {change}: write KEY=VALUE, such as steps.pretrain.optimizer=adamw or budget.time='2 min'")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingError(f"--set {change}: the value is not YAML") from error
+        raise SettingError(
+            f"--set {shown(change, quote=False)}: write KEY=VALUE, such as steps.pretrain.optimizer=adamw or budget.time='2 min'"
+        )
+    where, keys = f"--set {shown(key, quote=False)}", [key for key in _Raw.model_fields if key not in ("name", "steps")]
+    value = files.parse_yaml(text, where)
     if path[0] == "steps" and len(path) >= 3:
-        if path[1] not in named:
-            raise SettingError(f"--set {key}: no step called {path[1]!r}; {nearest(path[1], named)}")
-        target, path = named[path[1]][1], path[2:]
-    elif path[0] in top:
+        # A step's own name may hold dots.
+        length = next((n for n in range(len(path) - 1, 1, -1) if ".".join(path[1:n]) in named), 0)
+        if not length:
+            raise SettingError(f"{where}: no step called {shown(path[1])}; {nearest(path[1], named)}")
+        target, path = named[".".join(path[1:length])][1], path[length:]
+    elif path[0] in keys:
         target = top
-        if len(path) > 1 and not isinstance(top[path[0]], dict):
+        if len(path) > 1 and not isinstance(top.get(path[0]), dict):
             top[path[0]] = {}
     else:
-        raise SettingError(f"--set {key}: no such key; {nearest(path[0], [*top, 'steps.STEP.SETTING'])}")
+        raise SettingError(f"{where}: no such key; {nearest(path[0], [*keys, 'steps.STEP.SETTING'])}")
     for part in path[:-1]:
         target = target.setdefault(part, {})
         if not isinstance(target, dict):
-            raise SettingError(f"--set {key}: {part} has no settings inside")
+            raise SettingError(f"{where}: {shown(part)} has no settings inside")
     target[path[-1]] = value
 
 
-def _built(named: Mapping[str, tuple[str, dict[str, Any]]]) -> tuple[Step, ...]:
-    """The steps with their settings checked; all that is wrong is said at once."""
-    steps, wrong = [], []
+def _built(named: _Named, faults: _Faults) -> tuple[Step, ...]:
+    """The steps with their settings checked."""
+    steps = []
     for name, (technique, settings) in named.items():
-        try:
-            steps.append(Step(name, configure(rooms.find(technique, "steps"), settings, f"steps.{name}")))
-        except ShoestringError as error:
-            wrong.append(str(error))
-    if wrong:
-        raise SettingError("; ".join(wrong))
+        with faults.gathered():
+            kind = rooms.find(technique, "steps")
+            steps.append(Step(name, configure(kind, settings, f"steps.{shown(name, quote=False)}")))
     return tuple(steps)
 
 

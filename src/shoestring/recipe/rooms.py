@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 
-from shoestring.errors import SettingError, nearest
+from shoestring.errors import SettingError, nearest, shown
 from shoestring.technique import Choice, Technique
 
 ROOMS = ("data", "model", "train", "infer", "evaluate", "tune", "compress", "plan")
@@ -40,5 +40,5 @@ def find(name: str, where: str) -> type[Technique]:
         SettingError: there is none; the nearest name is given.
     """
     if name not in techniques():
-        raise SettingError(f"{where}: no technique called {name!r}; {nearest(name, techniques())}")
+        raise SettingError(f"{where}: no technique called {shown(name)}; {nearest(name, techniques())}")
     return techniques()[name]
