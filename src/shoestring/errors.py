@@ -75,6 +75,10 @@ class BudgetError(ShoestringError):
     """A budget that can't be met; the message says what is short, and by how much."""
 
 
+class NotFinite(ShoestringError):
+    """Numbers that are NaN or infinite, in weights or in what a model computes; the message says where they were found."""
+
+
 class DeviceError(ShoestringError):
     """A device or an optional package that is not there."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,11 @@ from torch import Tensor
 
 from shoestring import artifact
 from shoestring.compress import calibration as drawing
-from shoestring.compress import cost
+from shoestring.compress import cost, finite
 from shoestring.compress.restart import Restart
 from shoestring.compress.walk import Method, fast_precision, matrices, walk
 from shoestring.errors import SettingError
+from shoestring.files import to_json
 from shoestring.measure import Hardware
 from shoestring.model import ModelConfig, PackedLinear, Transformer, load, write
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
@@ -51,7 +51,7 @@ class Compression(Technique):
         about: dict[str, Any] = {"settings": self.model_dump(mode="json"), "report": kept}
         with artifact.writing(work.out, "checkpoint", about) as folder:
             about["facts"] = write(model.cpu(), tokenizer, folder, self.stores)
-            artifact.write_whole(folder / "compression.json", _lines(report))
+            artifact.write_whole(folder / "compression.json", to_json(report) + "\n")
         return state.with_("checkpoint", work.out)
 
     def check(self, model: Transformer) -> None:
@@ -81,12 +81,16 @@ class Weights(Compression):
 
         Raises:
             SettingError: a model that does not fit the settings.
+            NotFinite: a weight that is NaN or infinite, before or after.
         """
         self.check(model)
+        finite.check_model(model, self.name)
         reports = []
         with torch.no_grad():
             for name, module in list(matrices(model)):
                 reports.append({"name": name, **self._one(model, name, module)})  # type: ignore[arg-type]
+                made = model.get_submodule(name).state_dict()
+                finite.check(f"{self.name}: {name}.", made, "its weights are too large for what they are stored in")
                 progress(name)
         return reported(model, reports)
 
@@ -149,8 +153,10 @@ class Calibrated(Compression):
 
         Raises:
             SettingError: a model that does not fit the settings, or no calibration.
+            NotFinite: a weight or an input of a matrix is NaN or infinite.
         """
         self.check(model)
+        finite.check_model(model, self.name)
         if calibration_NT is None or calibration_NT.numel() == 0:
             raise SettingError(f"{self.name}: needs calibration tokens (sequences x tokens); give some text of the model's kind")
         if calibration_NT.shape[1] > model.config.context:
@@ -241,7 +247,3 @@ def _bits(module: torch.nn.Module) -> float:
 
 def _path(name: str | None) -> Path | None:
     return None if name is None else Path(name)
-
-
-def _lines(report: dict[str, Any]) -> str:
-    return json.dumps(report, indent=1) + "\n"

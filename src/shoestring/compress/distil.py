@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from shoestring import artifact
-from shoestring.compress import cost
+from shoestring.compress import cost, finite
 from shoestring.compress.base import Count, Said, refuse_packed, silent
 from shoestring.compress.divergence import Kind, Mix, mean_loss
 from shoestring.errors import SettingError
@@ -134,8 +134,11 @@ class Distil(Technique):
 
         Raises:
             SettingError: a quantized student, or vocabularies that differ.
+            NotFinite: a weight of either is NaN or infinite.
         """
         refuse_packed(student, self.name)
+        finite.check_model(student, f"{self.name}: the student")
+        finite.check_model(teacher, f"{self.name}: the teacher")
         if student.config.vocabulary != teacher.config.vocabulary:
             raise SettingError(
                 f"distil.teacher: its vocabulary has {teacher.config.vocabulary} entries, the student's "

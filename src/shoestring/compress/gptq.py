@@ -28,12 +28,16 @@ from shoestring.compress.base import Calibrated, Count, Said, config_widths, inp
 from shoestring.compress.grid import Grid
 from shoestring.compress.rtn import Bits, GroupSize, packed
 from shoestring.compress.walk import Group, Solution, gram
+from shoestring.errors import NotFinite
 from shoestring.measure import Hardware
 from shoestring.model import ModelConfig, Transformer
 from shoestring.technique import Prediction, Sketch
 
 PRUNED = 0.01
 """A matrix with more than this share of zeros was pruned: its zeros stay. The training loop's KeepZeros has the same rule."""
+
+MOST_DAMPING = 8
+"""Times that more damping is tried, ten times as much each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,9 @@ def factor(gram_II: Tensor, act_order: bool = True, damping: float = 0.01) -> Fa
     Args:
         gram_II: sum of x x^T, float32.
         damping: share of the mean diagonal that is added to it (the paper's 1 %).
+
+    Raises:
+        NotFinite: no damping makes it positive definite, as when it holds NaN.
     """
     gram_II = gram_II.clone()
     diagonal_I = gram_II.diagonal()
@@ -70,13 +77,17 @@ def factor(gram_II: Tensor, act_order: bool = True, damping: float = 0.01) -> Fa
     share = damping * gram_II.diagonal().mean()
     gram_II.diagonal().add_(share)
     unit_II, failed = _inverse_upper(gram_II)
-    still = failed
-    while still:  # float64 nearly always suffices; more damping is the last resort
-        unit_II, still = _inverse_upper(gram_II.double())
-        gram_II.diagonal().add_(share if still else 0.0)
-        share = share * 10
+    double = failed
+    for more in range(MOST_DAMPING):
+        if not failed:
+            break
+        # float64 nearly always suffices; more damping is the last resort.
+        unit_II, failed = _inverse_upper(gram_II.double())
+        gram_II.diagonal().add_(share * 10**more)
+    if failed:
+        raise NotFinite("a Gram matrix could not be factored, however damped; the inputs that it was summed from are not sound")
     unit_II = unit_II / unit_II.diagonal()[:, None]
-    return Factor(order_I, unit_II.float(), failed)
+    return Factor(order_I, unit_II.float(), double)
 
 
 def round_columns(weight_OI: Tensor, factor: Factor, grid: Grid, keep_OI: Tensor | None = None, block: int = 128) -> Tensor:

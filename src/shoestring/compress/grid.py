@@ -165,9 +165,9 @@ def _candidates(bottom_OG: Tensor, top_OG: Tensor, bits: int, symmetric: bool, s
 
 
 def _stored(scales_OG: Tensor) -> Tensor:
-    """What bfloat16 keeps of scales; 1 for a group of zeros."""
+    """What bfloat16 keeps of scales; 1 for a group of zeros, or of weights too small to divide by."""
     rounded_OG = scales_OG.bfloat16().float()
-    return rounded_OG.masked_fill_(rounded_OG == 0, 1.0)
+    return rounded_OG.masked_fill_(rounded_OG.abs() < torch.finfo(torch.float32).tiny, 1.0)
 
 
 def _error(grid: Grid, weight_OI: Tensor, importance_GS: Tensor | None) -> Tensor:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from shoestring.compress import finite
 from shoestring.compress.restart import Restart
 from shoestring.model import Block, Transformer
 from shoestring.model.inputs import Inputs
@@ -112,6 +113,9 @@ def walk(
 
     Returns:
         The solver's report for each matrix, with its `name` and its `weights` (how many it has).
+
+    Raises:
+        NotFinite: a weight, a statistic or a solution that is NaN or infinite; the matrix is named.
     """
     device = next(model.parameters()).device
     tokens_NT = tokens_NT.to(device)
@@ -175,8 +179,13 @@ class _Solving:
     def _solve(self, names: list[str], statistic: Tensor) -> None:
         modules = {self.prefix + name: self.block.get_submodule(name) for name in names}
         weights: dict[str, Tensor] = {name: linear.weight.float() for name, linear in modules.items()}  # type: ignore[misc,operator,union-attr]
+        advice = "the model computes no finite numbers on the calibration text: try precision: fp32, or an earlier checkpoint"
+        finite.check(f"{next(iter(weights))}: ", {"what it multiplies": statistic}, advice)
+        finite.check("", weights, "the checkpoint is damaged, or its training diverged: take an earlier one")
         found = self.method.solve(Group(weights, statistic, self.tokens))
         for name, linear in modules.items():
+            finite.check(f"{name}: its ", found[name].parts, "its weights are too large for what they are stored in")
+            finite.check_report(name, found[name].report)
             layer = self.layers[name] = self.method.install(linear, found[name].parts)  # type: ignore[arg-type]
             if layer is not linear:  # the pass under way goes on with the old layer: give it the new weight
                 linear.weight.copy_(weight_of(layer))  # type: ignore[union-attr,operator]
