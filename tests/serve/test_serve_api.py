@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from httpx import Response
 
 from shoestring.infer import Sampling, generate
-from shoestring.model import Transformer
-from shoestring.serve import build
+from shoestring.model import ModelConfig, Transformer
+from shoestring.serve import Settings, build
 from shoestring.tokenizer import Tokenizer
 
 GREEDY = {"model": "tiny", "temperature": 0}
@@ -261,3 +263,15 @@ def test_after_shutdown(model: Transformer, tokenizer: Tokenizer) -> None:
         assert response.json()["error"]["code"] == "shutting_down"
     with TestClient(app) as again:
         assert complete(again).status_code == 200
+
+
+def test_logits_that_are_not_finite_are_an_error_of_that_request(tokenizer: Tokenizer) -> None:
+    model = Transformer(ModelConfig(vocabulary=tokenizer.vocabulary, width=32, layers=1, heads=2, context=64, tied=False))
+    with torch.no_grad():
+        model.initialise(4).embedding.weight[ord("X")] = math.nan
+    with TestClient(build(model, tokenizer, "tiny", Settings(max_tokens=4, grace=0)), raise_server_exceptions=False) as client:
+        refused = complete(client, prompt="X")
+        assert refused.status_code == 500
+        assert "logits are not finite" in refused.json()["error"]["message"]
+        assert "logits are not finite" in events(complete(client, prompt="X", stream=True))[-1]["error"]["message"]
+        assert complete(client, prompt="Hello").status_code == 200

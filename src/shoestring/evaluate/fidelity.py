@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from shoestring.errors import SettingError
-from shoestring.evaluate.likelihood import Tokens, batch_tokens, batches, device_of, evaluating, padded, rows_at_once
+from shoestring.evaluate.likelihood import Tokens, batch_tokens, batches, device_of, evaluating, finite, padded, rows_at_once
 from shoestring.evaluate.windows import cut, figure, ratio_error
 from shoestring.measure import Quantity
 from shoestring.model import Transformer
@@ -61,6 +61,7 @@ def fidelity(
 
     Raises:
         SettingError: vocabularies of different sizes, or too few tokens.
+        NotFinite: the logits of one of them are NaN or infinite.
     """
     if model.config.vocabulary != reference.config.vocabulary:
         raise SettingError(
@@ -74,6 +75,7 @@ def fidelity(
     with torch.inference_mode(), evaluating(model), evaluating(reference):
         for rows in batches([len(window) for window in chosen], batch_tokens(model)):
             found = _compare(model, reference, [chosen[row] for row in rows])
+            finite(found[0], "the model or its reference")
             for row, divergence, agreed in zip(rows, *found):
                 divergences[row], same[row] = divergence, agreed
             done += len(rows)

@@ -9,6 +9,7 @@ B sequences, T tokens, C width, V vocabulary, N scored places.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shoestring.errors import SettingError
+from shoestring.errors import NotFinite, SettingError
 from shoestring.model import Transformer
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}
@@ -53,6 +54,7 @@ def likelihoods(
 
     Raises:
         SettingError: a sequence with nothing to score, or a token outside the vocabulary.
+        NotFinite: the model's logits are NaN or infinite on one of them.
     """
     for number, (sequence, start) in enumerate(zip(sequences, starts, strict=True)):
         if not 1 <= start < len(sequence):
@@ -121,6 +123,20 @@ def rows_at_once(model: Transformer) -> int:
     return max(1, LOGIT_BYTES.get(device, LOGIT_BYTES["cuda"]) // (4 * model.config.vocabulary))
 
 
+def finite(losses: Sequence[float], whose: str = "the model") -> None:
+    """Refuse losses, or divergences, that say nothing.
+
+    Raises:
+        NotFinite: one is NaN or infinite.
+    """
+    bad = sum(not math.isfinite(loss) for loss in losses)
+    if bad:
+        raise NotFinite(
+            f"{whose} gives no finite numbers on this text (NaN or infinity in {bad} of {len(losses)} sequences), so there is "
+            "nothing to measure; its weights are damaged or its training diverged: take an earlier checkpoint"
+        )
+
+
 def _score(model: Transformer, sequences: Sequence[Tokens], starts: Sequence[int]) -> list[Likelihood]:
     """One forward pass."""
     tokens_BT = padded(sequences, device_of(model))
@@ -141,5 +157,6 @@ def _score(model: Transformer, sequences: Sequence[Tokens], starts: Sequence[int
         picked_N = logits_NV.gather(1, targets_N[part, None])[:, 0]
         loss_B.index_add_(0, row_N[part], (logits_NV.logsumexp(-1) - picked_N).double())
         missed_B.index_add_(0, row_N[part], (logits_NV.argmax(-1) != targets_N[part]).long())
+    finite(loss_B.tolist())
     counts = [len(sequence) - start for sequence, start in zip(sequences, starts)]
     return [Likelihood(loss, count, missed == 0) for loss, count, missed in zip(loss_B.tolist(), counts, missed_B.tolist())]

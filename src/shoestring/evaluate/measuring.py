@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from shoestring.evaluate.fidelity import fidelity
 from shoestring.evaluate.tasks import task_scores
 from shoestring.evaluate.text import embedded_tokens, file_tokens, heldout_tokens
 from shoestring.evaluate.windows import Score, bits_per_byte
+from shoestring.files import to_json
 from shoestring.measure import Hardware, Quantity
 from shoestring.model import ModelConfig, Transformer
 from shoestring.model.cost import forward_flops
@@ -155,10 +155,10 @@ class Evaluate(Technique):
             about["facts"] = {BITS: found.score.bits_per_byte}
         with artifact.writing(work.out, self.gives, about) as folder:
             record = {name: figure.to_json() for name, figure in found.figures.items()}
-            artifact.write_whole(folder / "numbers.json", json.dumps(record, indent=1) + "\n")
+            artifact.write_whole(folder / "numbers.json", to_json(record) + "\n")
             if found.score is not None:
                 lists = {"losses": found.score.window_losses, "bytes": found.score.window_bytes}
-                artifact.write_whole(folder / "windows.json", json.dumps(lists) + "\n")
+                artifact.write_whole(folder / "windows.json", to_json(lists, indent=None) + "\n")
         return state.with_(self.gives, work.out)
 
     def _files(self) -> list[str]:

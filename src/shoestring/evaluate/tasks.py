@@ -14,7 +14,7 @@ import numpy as np
 
 from shoestring.evaluate.likelihood import Likelihood, evaluating, likelihoods
 from shoestring.evaluate.rows import Choice, Cloze, Exact, Row, read_rows, task_name
-from shoestring.evaluate.windows import figure, interval, ratio_error
+from shoestring.evaluate.windows import LARGEST, figure, interval, ratio_error
 from shoestring.measure import Kind, Quantity
 from shoestring.model import Transformer
 from shoestring.tokenizer import Tokenizer
@@ -77,11 +77,11 @@ def cloze_scores(
     mean, error = sum(losses) / sum(counts), ratio_error(losses, counts)
     bounds = interval(mean, error)
     perplexity = Quantity(
-        math.exp(min(mean, 700.0)),
+        math.exp(min(mean, LARGEST)),
         "",
         Kind.MEASURED,
         f"{sum(counts)} tokens of {len(rows)} continuations",
-        None if bounds is None else (math.exp(bounds[0]), math.exp(min(bounds[1], 700.0))),
+        None if bounds is None else (math.exp(min(bounds[0], LARGEST)), math.exp(min(bounds[1], LARGEST))),
     )
     return {"accuracy": share([one.greedy for one in scored]), "perplexity": perplexity}
 

@@ -27,6 +27,9 @@ LN2 = math.log(2.0)
 NORMAL = 1.959964
 """Standard errors to either side of a 95 % interval."""
 
+LARGEST = 700.0
+"""Nats whose exponential a float still holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -55,7 +58,7 @@ class Score:
         """bits_per_byte, perplexity and loss as figures with 95 % intervals."""
         method = f"{len(self.window_losses)} windows of {self.context} tokens, {self.tokens} scored"
         loss = interval(self.loss, self.loss_error)
-        perplexity = None if loss is None else (math.exp(loss[0]), math.exp(loss[1]))
+        perplexity = None if loss is None else (math.exp(min(loss[0], LARGEST)), math.exp(min(loss[1], LARGEST)))
         return {
             "bits_per_byte": figure(self.bits_per_byte, "bit/B", method, self.standard_error),
             "perplexity": Quantity(self.perplexity, "", Kind.MEASURED, method, perplexity),
@@ -85,6 +88,7 @@ def bits_per_byte(
 
     Raises:
         SettingError: fewer than two tokens, or nothing that stands for a byte.
+        NotFinite: the model's logits are NaN or infinite on this text.
     """
     tokens = np.asarray(tokenizer.encode(text) if isinstance(text, str) else text)
     chosen = cut(tokens, min(context, model.config.context), windows, spread)
@@ -98,7 +102,7 @@ def bits_per_byte(
     error = ratio_error(losses, sizes)
     return Score(
         bits_per_byte=sum(losses) / sum(sizes) / LN2,
-        perplexity=math.exp(min(per_token, 700.0)),
+        perplexity=math.exp(min(per_token, LARGEST)),
         loss=per_token,
         tokens=sum(counts),
         bytes=sum(sizes),

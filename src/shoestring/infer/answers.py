@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from shoestring.errors import SettingError
+from shoestring.errors import NotFinite, SettingError
 from shoestring.infer.decoder import Decoder, Row, check_prompt, next_group
 from shoestring.infer.sampling import Sampling
 from shoestring.model import Transformer
@@ -36,6 +36,7 @@ def generate(
 
     Raises:
         SettingError: names the prompt that is empty, has a token outside the vocabulary, or does not fit the context.
+        NotFinite: names the prompt on which the model's logits are NaN or infinite.
     """
     sampling = Sampling() if sampling is None else sampling
     settings = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
@@ -52,7 +53,16 @@ def generate(
     with torch.inference_mode():
         while waiting or decoder.rows:
             while waiting and len(decoder.rows) < batch:
-                decoder.admit(next_group(waiting, batch - len(decoder.rows)))
+                _check(decoder.admit(next_group(waiting, batch - len(decoder.rows))), rows)
             if decoder.rows:
-                decoder.step()
+                _check(decoder.step(), rows)
     return [row.tokens for row in rows]
+
+
+def _check(ended: Sequence[Row], rows: Sequence[Row]) -> None:
+    """Raises:
+    NotFinite: one of the rows that ended could not be answered.
+    """
+    for row in ended:
+        if row.finish == "error":
+            raise NotFinite(f"prompt {next(i for i, each in enumerate(rows) if each is row)}: {row.failure}")

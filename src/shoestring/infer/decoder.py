@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from shoestring.errors import SettingError
-from shoestring.infer.sampling import Chooser, Sampling
+from shoestring.infer.sampling import NONE, Chooser, Sampling
 from shoestring.model import Cache, ModelConfig, Transformer
 
 Finish = Literal["stop", "length", "cancelled", "error"]
@@ -27,6 +27,8 @@ STRIDE = 64
 """The cache grows by multiples of so many tokens."""
 PREFILL_TOKENS = 8192
 """Prompt tokens, padding included, that are read in one pass at the most: it bounds the memory of a prefill."""
+
+NOT_FINITE = "its weights are damaged or its training diverged: take an earlier checkpoint"
 
 
 class TooLong(SettingError):
@@ -46,6 +48,8 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     finish: Finish | None = None
     """Why the answer ended; None while it goes on. Setting it to "cancelled" makes the row leave at the next step."""
+    failure: str = ""
+    """What went wrong, when `finish` is "error"."""
     uniforms: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,7 +61,11 @@ class Row:
         return len(self.prompt) + len(self.tokens)
 
     def take(self, token: int) -> None:
-        """Add a token, or end on it."""
+        """Add a token, or end on it; `NONE` ends the answer with an error."""
+        if token == NONE:
+            place = f"after {len(self.tokens)} tokens" if self.tokens else "on this prompt"
+            self.finish, self.failure = "error", f"the model's logits are not finite {place}; {NOT_FINITE}"
+            return
         if token in self.stop:
             self.finish = "stop"
             return

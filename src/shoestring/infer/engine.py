@@ -225,6 +225,7 @@ class Engine:
     def _ended(self, rows: Sequence[Row]) -> None:
         for row in rows:
             answer = self._answers.pop(id(row))
+            answer.failure = answer.failure or row.failure
             self.counters.finished[row.finish or "error"] += 1
             self.counters.answer.observe(time.perf_counter() - answer._submitted)
             answer._hear(None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from shoestring import artifact
 from shoestring.errors import SettingError
+from shoestring.files import to_json
 from shoestring.infer import cost
 from shoestring.infer.answers import generate
 from shoestring.infer.sampling import Sampling
@@ -127,4 +127,4 @@ def unpack_layers(model: Transformer) -> None:
 
 def write_samples(file: Path, samples: list[dict[str, str]]) -> None:
     """As `samples.json`: a list of {"prompt", "text"}."""
-    artifact.write_whole(file, json.dumps(samples, ensure_ascii=False, indent=1) + "\n")
+    artifact.write_whole(file, to_json(samples) + "\n")

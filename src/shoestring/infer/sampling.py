@@ -16,6 +16,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+NONE = -1
+"""Stands for a token where none can be chosen."""
+
 
 class Sampling(BaseModel):
     """How one answer is drawn."""
@@ -133,14 +136,18 @@ class Chooser:
         return logits_BV.softmax(dim=-1)
 
     def choose(self, logits_BV: Tensor, uniforms: Sequence[float] = ()) -> Tensor:
-        """The next token of each row, int64 (B,).
+        """The next token of each row, int64 (B,); `NONE` where the row's logits are NaN or infinite.
 
         Args:
             logits_BV: the last place's logits, any float dtype.
             uniforms: one number in [0, 1) for each row; what stands in greedy rows doesn't matter.
         """
+        # A NaN is the largest of a row that has one; a logit of minus infinity is only a token that is never said.
+        largest_B, greedy_B = logits_BV.max(dim=-1)
+        broken_B = ~torch.isfinite(largest_B)
         if self.temperature_B1 is None:
-            return logits_BV.argmax(dim=-1)
+            return greedy_B.masked_fill_(broken_B, NONE)
         uniforms_B = torch.tensor(uniforms, dtype=torch.float64, device=logits_BV.device)
         drawn_B = draw(self.probabilities(logits_BV), uniforms_B)
-        return drawn_B if self.greedy_B is None else torch.where(self.greedy_B, logits_BV.argmax(dim=-1), drawn_B)
+        chosen_B = drawn_B if self.greedy_B is None else torch.where(self.greedy_B, greedy_B, drawn_B)
+        return chosen_B.masked_fill_(broken_B, NONE)
