@@ -53,8 +53,7 @@ def chat(
         if not question:
             return
         messages.append({"role": "user", "content": question})
-        prompt = tokenizer.encode(tokenizer.chat(messages), special=True)
-        [answer] = infer.generate(loaded, [prompt], sampling, stop=infer.stop_tokens(tokenizer))
+        [answer] = infer.generate(loaded, [tokenizer.chat_tokens(messages)], sampling, stop=infer.stop_tokens(tokenizer))
         text = tokenizer.decode(answer).strip()
         messages.append({"role": "assistant", "content": text})
         say(json, {"question": question, "answer": text, "tokens": len(answer)}, text)

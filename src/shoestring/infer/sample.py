@@ -101,7 +101,7 @@ class Sample(Technique):
 
     def _tokens(self, text: str, tokenizer: Tokenizer) -> list[int]:
         if self.chat:
-            return tokenizer.encode(tokenizer.chat([{"role": "user", "content": text}]), special=True)
+            return tokenizer.chat_tokens([{"role": "user", "content": text}])
         return tokenizer.encode(text) or [tokenizer.end]
 
     @staticmethod

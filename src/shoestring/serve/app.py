@@ -61,8 +61,8 @@ def build(model: Transformer, tokenizer: Tokenizer, name: str, settings: Setting
     @app.post("/v1/chat/completions", responses=ANSWERS)
     async def chat(body: Chat, request: HTTPRequest) -> Response:
         """Answer in a conversation."""
-        said = tokenizer.chat([message.plain() for message in body.messages])
-        return await service.respond(request, body, await asyncio.to_thread(tokenizer.encode, said, True))
+        prompt = await asyncio.to_thread(tokenizer.chat_tokens, [message.plain() for message in body.messages])
+        return await service.respond(request, body, prompt)
 
     return app
 

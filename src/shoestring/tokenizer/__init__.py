@@ -20,9 +20,11 @@ import numpy as np
 from shoestring.artifact import write_whole
 from shoestring.errors import FileError, file_error
 from shoestring.tokenizer import bytelevel, template
+from shoestring.tokenizer.chat import Rendered, rendered
 from shoestring.tokenizer.fast import Fast, fast_encoder
+from shoestring.tokenizer.library import Library
 
-__all__ = ["Tokenizer"]
+__all__ = ["Rendered", "Tokenizer"]
 
 _ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "<|eot_id|>")
 """Names that end a document, in order of preference, for a tokenizer whose configuration names none."""
@@ -34,6 +36,8 @@ class Tokenizer:
     Attributes:
         vocabulary: number of ids: the largest id plus one.
         end: the id that ends a document.
+        special: the ids of special tokens by name.
+        unknown: the id for what the vocabulary lacks, None for a tokenizer with bytes.
     """
 
     def __init__(self, record: dict[str, Any], config: dict[str, Any] | None = None, where: str = "tokenizer") -> None:
@@ -53,6 +57,8 @@ class Tokenizer:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileError(f"{where}: not a tokenizer.json that can be read ({error!r}); export the tokenizer again") from error
         self.end: int = self._find_end()
+        model = record["model"]
+        self.unknown: int | None = model.get("unk_id") if "unk_id" in model else self._ids.get(model.get("unk_token"))
 
     # ------------------------------------------------------------ encoding
 
@@ -62,17 +68,17 @@ class Tokenizer:
         fast = self._fast
         if fast is not None and fast.takes(text, special):
             return fast.encode(text)
-        return self._encode_slow([text], special)[0]
+        return self._library.encode([text], special)[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of many texts, with a thread per core."""
         texts = [bytelevel.clean(text) for text in texts]
         fast = self._fast
         if fast is None:
-            return self._encode_slow(texts, special=False)
+            return self._library.encode(texts, special=False)
         easy = [fast.takes(text, special=False) for text in texts]
         encoded = iter(fast.encode_batch([text for text, takes in zip(texts, easy) if takes], _threads()))
-        hard = iter(self._encode_slow([text for text, takes in zip(texts, easy) if not takes], special=False))
+        hard = iter(self._library.encode([text for text, takes in zip(texts, easy) if not takes], special=False))
         return [next(encoded) if takes else next(hard) for takes in easy]
 
     @property
@@ -92,7 +98,7 @@ class Tokenizer:
         if bytelevel.is_byte_level(self.record):
             return b"".join(self.token_bytes(number, special) for number in numbers).decode("utf-8", errors="replace")
         known = [number for number in numbers if 0 <= number < self.vocabulary]
-        return str(self._slow.decode(known, skip_special_tokens=not special))
+        return self._library.decode(known, special)
 
     def token_bytes(self, token: int, special: bool = True) -> bytes:
         """The bytes that one id stands for; nothing for an id without a token, and for a special one unless `special`."""
@@ -106,21 +112,67 @@ class Tokenizer:
 
     # ------------------------------------------------------------ chat
 
-    def chat(self, messages: list[dict[str, str]], open_answer: bool = True) -> str:
+    def chat(self, messages: Sequence[template.Message], open_answer: bool = True, **given: Any) -> str:
         """A conversation as the text that the model was trained on; `open_answer` ends it where the assistant begins.
 
         The chat template of the tokenizer's configuration is used (Jinja, sandboxed); without one ChatML, where the
         vocabulary has its tokens, and "User:"/"Assistant:" lines otherwise.
 
+        Args:
+            given: what else a template may read, such as `tools`, `documents`, `enable_thinking`.
+
         Raises:
             FileError: when the template can't be rendered with these messages.
         """
-        source = self.config.get("chat_template")
-        if isinstance(source, list):
-            source = next((t["template"] for t in source if t.get("name") == "default"), None)
-        if source:
-            return template.render(source, messages, open_answer, self._named_tokens(), self._where)
-        return template.plain(messages, open_answer, chatml="<|im_start|>" in self._ids and "<|im_end|>" in self._ids)
+        return self.render(messages, open_answer, **given).text
+
+    def chat_tokens(self, messages: Sequence[template.Message], open_answer: bool = True, **given: Any) -> list[int]:
+        """A conversation as ids: special tokens of the chat form are real, those that a message spells out are text.
+
+        Equal to transformers' `apply_chat_template` where no message spells one out. Arguments and errors are those of `chat`.
+        """
+        return self.render(messages, open_answer, **given).tokens()
+
+    def render(self, messages: Sequence[template.Message], open_answer: bool = True, **given: Any) -> Rendered:
+        """A conversation with its text, ids of any part of it, and what the assistant says where the template tells.
+
+        To learn an answer, render up to it with `open_answer`, render with it, and take `tokens(len(before.text))` of the
+        latter; or take `masked()`, when it is not None. Arguments and errors are those of `chat`.
+        """
+        return rendered(self, messages, open_answer, given)
+
+    def write_chat(
+        self, messages: Sequence[template.Message], open_answer: bool, given: Mapping[str, Any], marks: tuple[str, str]
+    ) -> str:
+        """A conversation as text, with `marks` around what `{% generation %}` blocks hold; `render` is for users."""
+        source = self._template(given.get("tools"))
+        if source is None:
+            return template.plain(messages, open_answer, chatml="<|im_start|>" in self._ids and "<|im_end|>" in self._ids)
+        return template.render(source, messages, open_answer, self._named_tokens() | dict(given), marks, self._where)
+
+    def marks_answers(self, tools: Any = None) -> bool:
+        """Whether the chat template tells what the assistant says, by `{% generation %}` blocks."""
+        source = self._template(tools)
+        return source is not None and template.marks_answers(source, self._where)
+
+    def special_places(self, text: str) -> list[tuple[int, int, int]]:
+        """Where special tokens are spelled out: (start, stop, id), in order."""
+        return self._library.places(text, self.special)
+
+    def encode_piece(self, text: str, before: str) -> list[int]:
+        """The ids of a text that follows on another: as `encode`, without the space that begins a text where there is one.
+
+        Args:
+            before: what stands before it; a special token at its end begins anew, as in the `tokenizers` library.
+        """
+        library = self._library
+        joined = library.prefixes and before != "" and (library.first_only or not before.endswith(tuple(self.special)))
+        return library.encode([bytelevel.clean(text)], False, True)[0] if joined else self.encode(text)
+
+    @property
+    def begins_with_space(self) -> bool:
+        """Whether a space is put before a text, so that a text in parts is not the parts of a text."""
+        return self._library.prefixes
 
     # ------------------------------------------------------------ files
 
@@ -169,16 +221,8 @@ class Tokenizer:
     # ------------------------------------------------------------ inside
 
     @cached_property
-    def _slow(self) -> Any:
-        import tokenizers
-
-        try:
-            made = tokenizers.Tokenizer.from_str(json.dumps(self.record))
-        except Exception as error:  # the library raises plain Exception
-            raise FileError(f"{self._where}: the tokenizers library can't read it ({error}); export it again") from error
-        made.no_truncation()
-        made.no_padding()
-        return made
+    def _library(self) -> Library:
+        return Library(self.record, self._where)
 
     @cached_property
     def _fast(self) -> Fast | None:
@@ -192,16 +236,17 @@ class Tokenizer:
     def _special_ids(self) -> frozenset[int]:
         return frozenset(self.special.values())
 
-    def _encode_slow(self, texts: list[str], special: bool) -> list[list[int]]:
-        if not texts:
-            return []
-        self._slow.encode_special_tokens = not special
-        return [encoding.ids for encoding in self._slow.encode_batch(texts, add_special_tokens=False)]
+    def _template(self, tools: Any) -> str | None:
+        """The chat template; of several with names the one for tools where there are any, else the default one."""
+        source = self.config.get("chat_template")
+        if isinstance(source, list):
+            named = {t.get("name"): t.get("template") for t in source if isinstance(t, dict)}
+            source = (named.get("tool_use") if tools is not None else None) or named.get("default")
+        return source or None
 
     def _named_tokens(self) -> dict[str, str]:
-        names = ("bos_token", "eos_token", "unk_token", "pad_token")
-        found = {name: _token_text(self.config.get(name)) for name in names}
-        return {name: text for name, text in found.items() if text}
+        found = {name: _token_text(value) for name, value in self.config.items() if name.endswith("_token")}
+        return {name: text for name, text in found.items() if isinstance(text, str) and text}
 
     def _find_end(self) -> int:
         named = _token_text(self.config.get("eos_token"))

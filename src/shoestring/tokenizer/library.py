@@ -1,0 +1,99 @@
+"""The `tokenizers` library behind one interface: an object for each way to encode, so that threads share nothing that changes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shoestring.errors import FileError, shown
+
+
+class Library:
+    """One tokenizer in the `tokenizers` library.
+
+    Attributes:
+        prefixes: a space is put before a text ("\u2581" of SentencePiece), and `joined` leaves it out.
+        first_only: this space is for the beginning of a text, not for what follows a special token.
+    """
+
+    def __init__(self, record: Mapping[str, Any], where: str) -> None:
+        """`where` names the file in an error; nothing is built yet."""
+        self._record, self._where = record, where
+        self._joined = _without_prefix(record)
+        self._made: dict[tuple[bool, bool], Any] = {}
+        self._lock = threading.Lock()
+        self.prefixes: bool = self._joined != record
+        self.first_only: bool = _holds(record.get("pre_tokenizer"), "prepend_scheme", "first")
+
+    def encode(self, texts: Sequence[str], special: bool, joined: bool = False) -> list[list[int]]:
+        """The ids of texts; with `special`, special tokens spelled out count; `joined` texts follow on another."""
+        if not texts:
+            return []
+        made = self._object(special, joined)
+        if len(texts) == 1:
+            return [made.encode(texts[0], add_special_tokens=False).ids]
+        return [encoding.ids for encoding in made.encode_batch(texts, add_special_tokens=False)]
+
+    def places(self, text: str, special: Mapping[str, int]) -> list[tuple[int, int, int]]:
+        """Where a text spells out special tokens: (start, stop, id), with the blanks that such a token takes in."""
+        encoding = self._object(True, False).encode(text, add_special_tokens=False)
+        found = [(*place, number) for number, place in zip(encoding.ids, encoding.offsets) if number in special.values()]
+        return [place for place in found if special.get(text[place[0] : place[1]].strip()) == place[2]]
+
+    def decode(self, tokens: Sequence[int], special: bool) -> str:
+        """The text of some ids."""
+        return str(self._object(False, False).decode(tokens, skip_special_tokens=not special))
+
+    def _object(self, special: bool, joined: bool) -> Any:
+        """The library's tokenizer for one way to encode; made once."""
+        key = special, joined and self.prefixes
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = self._build(self._joined if key[1] else self._record)
+                self._made[key].encode_special_tokens = not special
+            return self._made[key]
+
+    def _build(self, record: Mapping[str, Any]) -> Any:
+        import tokenizers
+
+        try:
+            made = tokenizers.Tokenizer.from_str(json.dumps(record))
+        except Exception as error:  # the library raises plain Exception
+            raise FileError(
+                f"{self._where}: the tokenizers library can't read it ({shown(str(error), quote=False)}); export it again"
+            ) from error
+        made.no_truncation()
+        made.no_padding()
+        return made
+
+
+def _without_prefix(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The same tokenizer without the space that it puts before a text."""
+    changed = dict(record)
+    for part in ("normalizer", "pre_tokenizer"):
+        changed[part] = _no_prefix(copy.deepcopy(record.get(part)))
+    return changed
+
+
+def _no_prefix(step: Any) -> Any:
+    if not isinstance(step, dict):
+        return step
+    if step.get("type") == "Prepend":
+        return None
+    for key, off in (("add_prefix_space", False), ("prepend_scheme", "never")):
+        if step.get("type") in ("Metaspace", "ByteLevel") and key in step:
+            step[key] = off
+    for key in ("normalizers", "pretokenizers"):
+        if isinstance(step.get(key), list):
+            step[key] = [kept for inner in step[key] if (kept := _no_prefix(inner)) is not None]
+    return step
+
+
+def _holds(step: Any, key: str, value: Any) -> bool:
+    """Whether a step of the pipeline, or one within it, has this setting."""
+    if not isinstance(step, dict):
+        return False
+    return step.get(key) == value or any(_holds(inner, key, value) for inner in step.get("pretokenizers") or [])
