@@ -29,6 +29,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [{"query": "2 + 2 =", "choices": [" 4", " 5"], "gold": 0}, {"query": "3 + 3 =", "choices": [" 5", " 6"], "gold": 1}]
     (folder / "task.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     talk = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    (folder / "theirs").mkdir()
+    (folder / "theirs" / "thesis.tex").write_text("mine")
+    (folder / "words.yaml").write_text("quality: false\nsteps: [{corpus: {source: text.txt}}, exact]\n")
     (folder / "talk.jsonl").write_text(json.dumps(talk) + "\n")
     return folder
 
@@ -130,6 +133,12 @@ def test_plan_and_techniques_speak_json(call: Call) -> None:
         (["compress", "gtpq", "tiny", "x"], "did you mean 'gptq'"),
         (["compress", "gptq", "tiny", "x", "--set", "bist=4"], "did you mean 'bits'"),
         (["compress", "gptq", "tiny", "tiny"], "exists already"),
+        (["compress", "gptq", "tiny", "text.txt"], "a file of this name"),
+        (["compress", "gptq", "tiny", "."], "names no file or folder"),
+        (["tune", "lora", "tiny", "theirs", "--data", "text.txt"], "holds thesis.tex"),
+        (["data", "exact", "text.txt", "theirs"], "holds thesis.tex"),
+        (["run", "words.yaml", "--out", "theirs"], "holds thesis.tex"),
+        (["compose", "words.yaml", "--factors", "exact", "--out", "theirs"], "holds thesis.tex"),
         (["compress", "rtn", "tiny", "x", "--set", "bits"], "KEY=VALUE"),
         (["evaluate", "tiny"], "--text FILE"),
         (["evaluate", "nowhere", "--text", "text.txt"], "nowhere"),

@@ -1,32 +1,41 @@
 """What passes between steps: a folder of open files with a manifest that proves it whole.
 
 An artifact is written in a folder beside its final name, every file synced, the manifest last, and then renamed: at any
-moment it is either there and whole, or not there. `artifact.json` holds the kind, the size and SHA-256 of each file, and
-a free `about` (settings, counts, provenance).
+moment it is either there and whole, or not there. `artifact.json` holds the name it was written under, the kind, the size and
+SHA-256 of each file, a free `about` (settings, counts, provenance), and a digest of all this.
+
+Nothing but an artifact is ever written over. The old one is renamed aside, the new one takes its name, then the old one goes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shoestring.errors import DamagedArtifact, FileError, file_error
+from shoestring.drafts import beside, drafting, locked, named, sync
+from shoestring.drafts import sweep as sweep
+from shoestring.drafts import write_whole as write_whole
+from shoestring.errors import DamagedArtifact, FileError, file_error, shown
+from shoestring.files import read_object, to_json
 
 MANIFEST = "artifact.json"
 KINDS = ("corpus", "instructions", "tokens", "checkpoint", "plan", "numbers", "text")
+
+LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+"""Files that file managers leave in any folder that a person looks into."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What an artifact says of itself."""
 
+    name: str
+    """The name it was written under; in a store that is its key."""
     kind: str
     files: dict[str, tuple[int, str]]
     about: dict[str, Any]
@@ -36,6 +45,46 @@ class Manifest:
         """Bytes on disk, the manifest itself left out."""
         return sum(size for size, _ in self.files.values())
 
+    @property
+    def digest(self) -> str:
+        """A digest of what the files hold."""
+        return hashlib.sha256(to_json([self.kind, sorted(self.files.items())]).encode()).hexdigest()
+
+
+def vacant(path: Path | str) -> Path:
+    """The path, when an artifact may be written there: nothing is there, an empty folder, or an artifact and nothing else.
+
+    Raises:
+        FileError: names what stands there, or says that the path has no name of its own (`.`, `..`, `/`).
+    """
+    path = named(path)
+    try:
+        if path.is_symlink():
+            raise FileError(f"{path}: is a link, and nothing is written over it; name the folder it points to, or another one")
+        if not path.exists():
+            return path
+        if not path.is_dir():
+            raise FileError(f"{path}: a file of this name is there, and nothing is written over it; choose another name")
+        found = strangers(path)
+    except OSError as error:
+        raise file_error(path, error) from error
+    if found:
+        raise FileError(
+            f"{path}: holds {shown(found[0], quote=False)}, which is not of an artifact of shoestring's, and nothing is written "
+            "over it; choose another name or an empty folder"
+        )
+    return path
+
+
+def strangers(path: Path) -> list[str]:
+    """The files in a folder that its manifest does not name: all of them when it has none that can be read."""
+    try:
+        known = {MANIFEST, *_read(path).files}
+    except FileError:
+        known = set()
+    found = (file for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
+    return sorted(name for file in found if (name := str(file.relative_to(path))) not in known and file.name not in LITTER)
+
 
 @contextmanager
 def writing(path: Path, kind: str, about: dict[str, Any] | None = None) -> Iterator[Path]:
@@ -44,27 +93,19 @@ def writing(path: Path, kind: str, about: dict[str, Any] | None = None) -> Itera
     The `about` dictionary may be filled inside the block. An artifact that stands at `path` already is replaced.
 
     Raises:
-        FileError: when the disk is full or the place can't be written.
+        FileError: something else stands at `path`, the disk is full or the place can't be written.
     """
-    path = Path(path)
     if kind not in KINDS:
         raise ValueError(f"unknown artifact kind {kind}")
     about = {} if about is None else about
-    draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
+    path = vacant(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        yield draft
-        _seal(draft, kind, about)
-        if path.exists():
-            shutil.rmtree(path)
-        draft.rename(path)
-        _sync(path.parent)
+        with drafting(path) as draft:
+            yield draft
+            _seal(draft, path.name, kind, about)
+            _give_name(draft, vacant(path))
     except OSError as error:
         raise file_error(path, error) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def manifest(path: Path) -> Manifest:
@@ -74,14 +115,7 @@ def manifest(path: Path) -> Manifest:
         FileError: no artifact is there.
         DamagedArtifact: the manifest can't be read, or a file is missing or has another size.
     """
-    record_path = Path(path) / MANIFEST
-    try:
-        record = json.loads(record_path.read_text("utf-8"))
-        found = Manifest(record["kind"], {n: (f["bytes"], f["sha256"]) for n, f in record["files"].items()}, record["about"])
-    except FileNotFoundError as error:
-        raise FileError(f"{path}: not an artifact (it has no {MANIFEST}); name a folder that shoestring wrote") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedArtifact(record_path, "its manifest can't be read") from error
+    found = _read(path)
     for name, (size, _) in found.files.items():
         file = Path(path) / name
         if not file.is_file():
@@ -92,16 +126,18 @@ def manifest(path: Path) -> Manifest:
 
 
 def verify(path: Path) -> Manifest:
-    """The manifest, after every file's SHA-256 has been compared with it.
+    """The manifest, after every file's SHA-256 has been compared with it, and no other file was found.
 
     Raises:
         FileError: no artifact is there.
-        DamagedArtifact: names the first file that differs.
+        DamagedArtifact: names the first file that differs, or that does not belong there.
     """
     found = manifest(path)
     for name, (_, expected) in found.files.items():
         if checksum(Path(path) / name) != expected:
             raise DamagedArtifact(Path(path) / name, "its checksum differs")
+    for name in strangers(Path(path)):
+        raise DamagedArtifact(Path(path) / name, f"{MANIFEST} does not name this file")
     return found
 
 
@@ -111,49 +147,50 @@ def checksum(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_whole(file: Path, content: str | bytes) -> None:
-    """Write one file so that it is never seen half-written: beside its name, synced, renamed.
-
-    Raises:
-        FileError: when the disk is full or the place can't be written.
-    """
-    file = Path(file)
-    draft = file.with_name(f".{file.name}.draft-{os.getpid()}")
+def _read(path: Path) -> Manifest:
+    """The manifest, proved by its own digest; the files it names are not looked at."""
+    file = Path(path) / MANIFEST
+    if not file.is_file():
+        raise FileError(f"{path}: not an artifact (it has no {MANIFEST}); name a folder that shoestring wrote")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as stream:
-            stream.write(content.encode("utf-8") if isinstance(content, str) else content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(file)
-        _sync(file.parent)
-    except OSError as error:
-        raise file_error(file, error) from error
-    finally:
-        if draft.exists():
-            draft.unlink()
+        record = read_object(file)
+        proof = record.pop("sha256")
+        files = {name: (int(about["bytes"]), str(about["sha256"])) for name, about in record["files"].items()}
+        found = Manifest(record["name"], record["kind"], files, record["about"])
+    except (FileError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DamagedArtifact(file, "its manifest can't be read") from error
+    if proof != _proof(record):
+        raise DamagedArtifact(file, "its own checksum differs")
+    return found
 
 
-def sweep(folder: Path) -> None:
-    """Remove drafts that a killed process left in `folder` (only drafts whose process is gone)."""
-    for draft in Path(folder).glob(".*.draft-*"):
-        process = draft.name.rpartition("-")[2]
-        if process.isdigit() and not Path(f"/proc/{process}").exists():
-            shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
-
-
-def _seal(draft: Path, kind: str, about: dict[str, Any]) -> None:
+def _seal(draft: Path, name: str, kind: str, about: dict[str, Any]) -> None:
     files = {}
     for file in sorted(p for p in draft.rglob("*") if p.is_file()):
-        _sync(file)
+        sync(file)
         files[str(file.relative_to(draft))] = {"bytes": file.stat().st_size, "sha256": checksum(file)}
-    record = {"kind": kind, "files": files, "about": about}
-    write_whole(draft / MANIFEST, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    record = {"name": name, "kind": kind, "files": files, "about": about}
+    write_whole(draft / MANIFEST, to_json({**record, "sha256": _proof(record)}, sort=True) + "\n")
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _proof(record: dict[str, Any]) -> str:
+    """A digest of a manifest's content. Sorted twice: numbers as keys sort otherwise before they are written than after."""
+    return hashlib.sha256(to_json(json.loads(to_json(record)), sort=True).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _give_name(draft: Path, path: Path) -> None:
+    """Rename a sealed draft to its name. What stands there is set aside, and ends as the draft: an `.old-` is always whole."""
+    if not path.exists():
+        draft.rename(path)
+        sync(path.parent)
+        return
+    old = beside(path, "old")
+    with locked(path):
+        path.rename(old)
+        try:
+            draft.rename(path)
+        except BaseException:
+            old.rename(path)
+            raise
+        sync(path.parent)
+        old.rename(draft)

@@ -63,6 +63,10 @@ class FileError(ShoestringError):
     """A file that is missing, unreadable or not what it should be; the message starts with its path."""
 
 
+class DiskFull(FileError):
+    """No room is left for what was to be written."""
+
+
 class DamagedArtifact(FileError):
     """An artifact whose bytes are not those that were written."""
 
@@ -107,4 +111,5 @@ def file_error(path: Path | str, error: OSError) -> FileError:
         30: "the file system is read-only; choose another folder with --out",
         122: "the disk quota is used up; free some or choose another folder with --out",
     }
-    return FileError(f"{path}: {advice.get(error.errno or 0, error.strerror or str(error))}")
+    kind = DiskFull if error.errno in (28, 122) else FileError
+    return kind(f"{path}: {advice.get(error.errno or 0, error.strerror or str(error))}")

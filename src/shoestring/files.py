@@ -124,13 +124,13 @@ def read_object(path: Path | str, advice: str = "mend it", at_most: int = SMALL)
     return record
 
 
-def to_json(record: Any, indent: int | None = 1) -> str:
+def to_json(record: Any, indent: int | None = 1, sort: bool = False) -> str:
     """Plain data as JSON that every reader takes: a number that is not finite is our own fault, and raises.
 
     Raises:
         ValueError: NaN or infinity in it.
     """
-    return json.dumps(record, indent=indent, ensure_ascii=False, allow_nan=False)
+    return json.dumps(record, indent=indent, sort_keys=sort, ensure_ascii=False, allow_nan=False)
 
 
 def parse_yaml(text: str, where: Path | str) -> Any:

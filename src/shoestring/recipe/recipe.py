@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from shoestring import files, measure
 from shoestring.errors import FileError, SettingError, ShoestringError, nearest, shown
@@ -16,6 +17,10 @@ from shoestring.evaluate import Evaluate
 from shoestring.measure.units import Unit
 from shoestring.recipe import rooms
 from shoestring.technique import PARTS, Budget, Part, Technique, configure
+
+LONGEST_NAME = 80
+"""Characters of a recipe's name, which becomes the name of a folder."""
+_OUTSIDE_NAME = re.compile(r"[^\w .-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +79,18 @@ class _Raw(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: list[Any] = Field(min_length=1)
-    name: str = ""
+    name: str = "recipe"
     budget: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     quality: dict[str, Any] | bool = True
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if name.strip(". ") in ("", "store") or len(name) > LONGEST_NAME or _OUTSIDE_NAME.search(name):
+            raise ValueError(f"must be a name of at most {LONGEST_NAME} letters, digits, spaces and . - _ (and not 'store')")
+        return name
 
 
 class _Faults(list[str]):
@@ -119,7 +131,7 @@ def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     content = files.read_yaml(path)
     if not isinstance(content, dict):
         raise FileError(f"{path}: a recipe is a mapping with the key 'steps'")
-    return build({"name": Path(path).stem, **content}, sets)
+    return build({"name": _OUTSIDE_NAME.sub("-", Path(path).stem).strip("-. ")[:LONGEST_NAME] or "recipe", **content}, sets)
 
 
 def build(content: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:

@@ -22,6 +22,7 @@ from shoestring.measure import UNITS, Hardware, Kind, Meter, Quantity, Usage, co
 from shoestring.recipe import ledger, store
 from shoestring.recipe.forecast import Forecast, ahead, informed, left, predict, refuse_impossible
 from shoestring.recipe.ledger import Quality, Row
+from shoestring.recipe.place import claim
 from shoestring.recipe.recipe import Recipe, Step
 from shoestring.technique import PARTS, Sketch, State, Work
 from shoestring.train.probe import probe as probe_training
@@ -87,11 +88,13 @@ def run(recipe: Recipe, out: Path, store_folder: Path | None = None, watch: Watc
         watch: who looks on.
 
     Raises:
+        FileError: before anything runs, when `out` holds something that is not a run's.
         BudgetError: before anything runs, when the forecast does not fit the budget.
         ShoestringError: a step's own complaint, with its name.
     """
     watch, out = watch or Silent(), Path(out)
-    place = store_folder or out.parent / "store"
+    place = store_folder or out.resolve().parent / "store"
+    claim(out, place)
     with store.held(out), store.held(place):
         artifact.sweep(place)
         count = _threads(out, watch)
@@ -100,8 +103,8 @@ def run(recipe: Recipe, out: Path, store_folder: Path | None = None, watch: Watc
         hardware = prepare(recipe, watch)
         refuse_impossible(recipe, predict(recipe, hardware))
         current = Run(recipe, out, place, hardware, started=_now())
+        _write(current, "running")  # first, so that a run.json always proves the rest to be ours
         write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_json(), sort_keys=False))
-        _write(current, "running")
         for number, step in enumerate(recipe.steps):
             _carry_out(current, number, step, watch)
             _write(current, "running")

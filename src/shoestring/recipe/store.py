@@ -19,6 +19,7 @@ from typing import Any
 from shoestring import artifact
 from shoestring.errors import DamagedArtifact, FileError, ShoestringError, file_error
 from shoestring.measure import Hardware
+from shoestring.recipe.place import LOCK
 from shoestring.recipe.recipe import Recipe, Step
 from shoestring.technique import State
 
@@ -92,7 +93,7 @@ def held(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
+        with (folder / LOCK).open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

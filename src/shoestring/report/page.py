@@ -10,10 +10,13 @@ import base64
 import functools
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from shoestring.artifact import write_whole
+from shoestring.drafts import named
+from shoestring.errors import FileError, file_error
 from shoestring.measure import UNITS, Kind, Quantity, total
 from shoestring.recipe import budget
 from shoestring.recipe.ledger import Row
@@ -22,6 +25,8 @@ from shoestring.report.charts import charts
 from shoestring.report.composition import composition
 from shoestring.report.read import Record, read
 
+MARK = b'<meta name="generator" content="shoestring">'
+"""Stands at the head of every page of ours."""
 LIMITS = {
     "time": ("seconds", "Time"),
     "memory": ("peak_memory", "Memory"),
@@ -39,11 +44,29 @@ def write(run_dir: Path, out: Path | None = None) -> Path:
         out: the file to write, `report.html` in the folder when not given.
 
     Raises:
-        FileError: the folder holds no run, a record of it is damaged, or the page can't be written.
+        FileError: the folder holds no run, a record of it is damaged, the page can't be written, or something else than a page
+            of ours stands there.
     """
     record = read(Path(run_dir))
-    page = Path(out) if out is not None else Path(run_dir) / "report.html"
+    page = _page(Path(run_dir) / "report.html" if out is None else out)
     write_whole(page, render(record))
+    return page
+
+
+def _page(path: Path | str) -> Path:
+    """The path, when a page may be written there: nothing is there yet, or a page of ours."""
+    page = named(path)
+    if not os.path.lexists(page):
+        return page
+    ours = False
+    if page.is_file() and not page.is_symlink():
+        try:
+            with page.open("rb") as stream:
+                ours = MARK in stream.read(4096)
+        except OSError as error:
+            raise file_error(page, error) from error
+    if not ours:
+        raise FileError(f"{page}: is there already and no report of shoestring's; it is not written over: choose another --out")
     return page
 
 
