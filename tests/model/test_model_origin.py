@@ -132,6 +132,9 @@ def test_a_model_made_here_has_no_origin_and_names_its_end(tmp_path: Path) -> No
     save(model, tokenizer(), tmp_path / "c")
     assert not (tmp_path / "c" / "origin.json").exists()
     assert json.loads((tmp_path / "c" / "generation_config.json").read_text())["eos_token_id"] == 256
+    loaded = load_model(tmp_path / "c").origin
+    assert loaded is not None
+    assert loaded.source == ""  # a step's folder may be removed: it is no name
 
 
 def test_a_family_that_can_t_be_kept_keeps_the_ids(tmp_path: Path) -> None:

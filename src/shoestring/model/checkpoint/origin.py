@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from shoestring.artifact import write_whole
+from shoestring.artifact import MANIFEST, write_whole
 from shoestring.errors import FileError
 from shoestring.files import read_object, read_text, to_json
 from shoestring.model.checkpoint.families.family import Family, Reading
@@ -44,7 +44,7 @@ class Origin:
 
     Attributes:
         source: what to name as the base of an adapter: the hub's or the catalogue's name, or the folder or file, absolute. A
-            step of a recipe passes on the source of what it read, so it outlives the run.
+            step of a recipe passes on the source of what it read, so it outlives the run. "" for a model that was trained here.
         config: `config.json` as it was read; of a GGUF file the ids of its special tokens.
         generation: `generation_config.json` as it was read, {} when there was none.
         dtype: the floating dtype that keeps the source's weights best.
@@ -76,7 +76,8 @@ def read_origin(source: str | Path, folder: Path, config: Mapping[str, Any], dty
     texts = {name: read_text(folder / name) for name in TEXTS if (folder / name).is_file()}
     name = earlier.get("source")
     if not isinstance(name, str) or not name:
-        return Origin(named(source, folder), config, generation, dtype, texts=texts)
+        made_here = (folder / MANIFEST).is_file()
+        return Origin("" if made_here else named(source, folder), config, generation, dtype, made_here, texts)
     kind = getattr(torch, str(earlier.get("dtype")), None)
     first = kind if isinstance(kind, torch.dtype) and kind.is_floating_point else dtype
     return Origin(name, config, generation, first, bool(earlier.get("changed", True)), texts)
