@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from shoestring.errors import DamagedArtifact, FileError, SettingError
-from shoestring.model import ModelConfig, Transformer, load, load_model, load_tokenizer, read_config
+from shoestring.model import ModelConfig, Transformer, load, load_model, load_tokenizer, read_config, save
 from shoestring.model.checkpoint.gguf_file import halves
 from shoestring.model.fetch import cached
 
@@ -56,6 +57,9 @@ def write_gguf(file: Path, model: Transformer, kind: KINDS = KINDS.F32, **change
     writer.add_token_types([3, *[1] * 259, 3, 3])
     writer.add_token_merges(["Ġ t", "h e", "Ġt he"])
     writer.add_eos_token_id(260)
+    for name in ("eot", "eom"):
+        if name in changes:
+            writer.add_uint32(f"tokenizer.ggml.{name}_token_id", changes[name])
     writer.add_chat_template("{{ messages[0]['content'] }}")
     for name, tensor in model.state_dict().items():
         if name == "head.weight":
@@ -90,6 +94,19 @@ def test_reads_float32_exactly(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), read.state_dict().values()))
     assert tokenizer.end == 260
     assert tokenizer.vocabulary == 262
+    assert tokenizer.ends == {0, 260}
+    assert read.origin is not None
+    assert read.origin.config == read.origin.generation == {"eos_token_id": 260}
+    assert (read.origin.source, read.origin.dtype) == (str(tmp_path / "m.gguf"), torch.float16)
+
+
+def test_ends_of_turn_and_message_count(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", model(), eot=7, eom=8)
+    read, tokenizer = load(tmp_path / "m.gguf")
+    assert tokenizer.ends == {0, 7, 8, 260}
+    save(read, tokenizer, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] == [260, 7, 8]
+    assert load(tmp_path / "out")[1].ends == {0, 7, 8, 260}
 
 
 @pytest.mark.parametrize("kind", [KINDS.F16, KINDS.BF16, KINDS.Q8_0, KINDS.Q4_0, KINDS.Q4_1, KINDS.Q5_1], ids=lambda k: k.name)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from shoestring.errors import FileError
 from shoestring.measure import Meter
 from shoestring.measure.hardware import find
-from shoestring.model import ModelConfig, Origin, Pretrained, Transformer, load, load_model, save, write
+from shoestring.model import ModelConfig, Origin, Pretrained, Transformer, load, load_model, load_tokenizer, save, write
 from shoestring.technique import State, Work
 from shoestring.tokenizer import Tokenizer
 
@@ -131,7 +132,8 @@ def test_a_model_made_here_has_no_origin_and_names_its_end(tmp_path: Path) -> No
     assert not any("origin" in name for name in model.state_dict())
     save(model, tokenizer(), tmp_path / "c")
     assert not (tmp_path / "c" / "origin.json").exists()
-    assert json.loads((tmp_path / "c" / "generation_config.json").read_text())["eos_token_id"] == 256
+    assert json.loads((tmp_path / "c" / "generation_config.json").read_text())["eos_token_id"] == [256, 257]
+    assert json.loads((tmp_path / "c" / "config.json").read_text())["eos_token_id"] == 256
     loaded = load_model(tmp_path / "c").origin
     assert loaded is not None
     assert loaded.source == ""  # a step's folder may be removed: it is no name
@@ -174,6 +176,38 @@ def test_weights_alone_are_written_without_a_tokenizer(tmp_path: Path) -> None:
     write(load_model(source), None, tmp_path)
     assert not (tmp_path / "generation_config.json").exists()
     assert json.loads((tmp_path / "config.json").read_text())["eos_token_id"] == [256, 257]
+
+
+@pytest.mark.parametrize(
+    ("config", "generation", "ends"),
+    [
+        (None, None, {256, 257}),
+        (5, None, {5, 256, 257}),
+        ([5, 6], [7, 258], {5, 6, 7, 256, 257}),
+        (-1, [260, 10**30], {256, 257}),
+    ],
+)
+def test_the_ends_of_an_answer_are_a_union(config: Any, generation: Any, ends: set[int], tmp_path: Path) -> None:
+    """The tokenizer's own, the usual names that are special, both files'; ids beyond the vocabulary of 258 are left out."""
+    tokenizer().save(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": config}))
+    if generation is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": generation}))
+    assert load_tokenizer(tmp_path).ends == ends
+
+
+def test_only_special_tokens_end_an_answer_by_their_name() -> None:
+    record = tokenizer().record
+    record["added_tokens"] = [{**token, "special": token["content"] != "<|im_end|>"} for token in record["added_tokens"]]
+    assert Tokenizer(record, {"eos_token": "<|endoftext|>"}).ends == {256}
+
+
+@pytest.mark.parametrize("value", ["2", [2, None], 1.5, True, {"a": 1}, [[2]]])
+def test_an_end_that_is_no_number_is_refused(value: Any, tmp_path: Path) -> None:
+    tokenizer().save(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": value}))
+    with pytest.raises(FileError, match=r"generation_config\.json: eos_token_id is .*; it must be a number or a list of numbers"):
+        load_tokenizer(tmp_path)
 
 
 def test_an_origin_is_plain_and_frozen() -> None:

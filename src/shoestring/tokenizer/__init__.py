@@ -29,6 +29,22 @@ __all__ = ["Rendered", "Tokenizer"]
 _ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "<|eot_id|>")
 """Names that end a document, in order of preference, for a tokenizer whose configuration names none."""
 
+ANSWER_ENDS = (
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|eot|>",
+    "<end_of_turn>",
+    "<|end_of_turn|>",
+    "<|end|>",
+    "<|return|>",
+    "</s>",
+    "<eos>",
+)
+"""Names that end a turn where they are special: ChatML (Qwen, SmolLM), GPT-2, Llama 2 to 4, Gemma, OpenChat, Phi, gpt-oss."""
+
 
 class Tokenizer:
     """A tokenizer, as a `tokenizer.json` and the `tokenizer_config.json` beside it describe it.
@@ -38,6 +54,8 @@ class Tokenizer:
         end: the id that ends a document.
         special: the ids of special tokens by name.
         unknown: the id for what the vocabulary lacks, None for a tokenizer with bytes.
+        ends: the ids that end an answer: `end`, the usual ends of a turn where they are special tokens, and what the files of
+            a model add when `model.load_tokenizer` opens it.
     """
 
     def __init__(self, record: dict[str, Any], config: dict[str, Any] | None = None, where: str = "tokenizer") -> None:
@@ -59,6 +77,7 @@ class Tokenizer:
         self.end: int = self._find_end()
         model = record["model"]
         self.unknown: int | None = model.get("unk_id") if "unk_id" in model else self._ids.get(model.get("unk_token"))
+        self.ends: frozenset[int] = frozenset({self.end, *(self.special[name] for name in ANSWER_ENDS if name in self.special)})
 
     # ------------------------------------------------------------ encoding
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from shoestring.artifact import MANIFEST, write_whole
-from shoestring.errors import FileError
+from shoestring.errors import FileError, shown
 from shoestring.files import read_object, read_text, to_json
 from shoestring.model.checkpoint.families.family import Family, Reading
 from shoestring.model.config import ModelConfig
@@ -81,6 +81,19 @@ def read_origin(source: str | Path, folder: Path, config: Mapping[str, Any], dty
     kind = getattr(torch, str(earlier.get("dtype")), None)
     first = kind if isinstance(kind, torch.dtype) and kind.is_floating_point else dtype
     return Origin(name, config, generation, first, bool(earlier.get("changed", True)), texts)
+
+
+def end_ids(record: Mapping[str, Any], file: Path) -> list[int]:
+    """The ids in a record's `eos_token_id`, a number or a list of numbers.
+
+    Raises:
+        FileError: it is neither.
+    """
+    value = record.get("eos_token_id")
+    found = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(number) is int for number in found):
+        raise FileError(f"{file}: eos_token_id is {shown(value)}; it must be a number or a list of numbers")
+    return [number for number in found if number >= 0]
 
 
 def write_origin(origin: Origin, folder: Path, changed: bool = True, **more: Any) -> None:

@@ -16,7 +16,7 @@ from shoestring.model.checkpoint import tensors as storage
 from shoestring.model.checkpoint.build import build
 from shoestring.model.checkpoint.families import Family, Reading, reading_family
 from shoestring.model.checkpoint.header import Stored
-from shoestring.model.checkpoint.origin import Origin, named, read_origin
+from shoestring.model.checkpoint.origin import GENERATION, Origin, end_ids, named, read_origin
 from shoestring.model.config import ModelConfig
 from shoestring.model.cost import linear_parameters
 from shoestring.model.fetch import locate
@@ -76,17 +76,26 @@ def load_model(source: str | Path, dtype: torch.dtype = torch.float32, device: s
 def load_tokenizer(source: str | Path) -> Tokenizer:
     """The tokenizer of a checkpoint folder, a GGUF file or a fetched name.
 
+    Its `ends` are completed with what the model's files name: eos_token_id of `config.json` and `generation_config.json`, a
+    number or a list, GGUF's ends of text, turn and message. Ids beyond the vocabulary are left out.
+
     Raises:
-        FileError: there is none, or it can't be read.
+        FileError: there is none, or it can't be read; an eos_token_id that is neither.
     """
     path = locate(source)
     if path.is_file():
         from shoestring.model.checkpoint import gguf_file
 
-        return gguf_file.read_tokenizer(path)
-    from shoestring.tokenizer import Tokenizer
+        tokenizer, records = gguf_file.read_tokenizer(path), dict.fromkeys([path], gguf_file.read_records(path)[1])
+    else:
+        from shoestring.tokenizer import Tokenizer
 
-    return Tokenizer.open(path)
+        tokenizer = Tokenizer.open(path)
+        files = [path / name for name in ("config.json", GENERATION) if (path / name).is_file()]
+        records = {file: read_object(file, "fetch the checkpoint again") for file in files}
+    for file, record in records.items():
+        tokenizer.ends |= {number for number in end_ids(record, file) if number < tokenizer.vocabulary}
+    return tokenizer
 
 
 def read_config(source: str | Path) -> ModelConfig:

@@ -88,14 +88,21 @@ def _records(model: Transformer, tokenizer: Tokenizer | None, family: Family) ->
 
     The ends of an answer are the source's where it names any, else the tokenizer's.
     """
-    end = None if tokenizer is None else tokenizer.end
     if model.origin is None:
-        ids = {"bos_token_id": None, "eos_token_id": end}
-        return {**family.write_config(model.config), "use_cache": True, **ids}, ids
+        ids = {"bos_token_id": None, "eos_token_id": None if tokenizer is None else tokenizer.end}
+        return {**family.write_config(model.config), "use_cache": True, **ids}, {**ids, "eos_token_id": _ends(tokenizer)}
     config, generation = merged(model.origin, family, model.config), dict(model.origin.generation)
-    if end is not None and config.get("eos_token_id") is None and generation.get("eos_token_id") is None:
-        generation["eos_token_id"] = end
+    if tokenizer is not None and config.get("eos_token_id") is None and generation.get("eos_token_id") is None:
+        generation["eos_token_id"] = _ends(tokenizer)
     return config, generation
+
+
+def _ends(tokenizer: Tokenizer | None) -> int | list[int] | None:
+    """The ends of an answer as generation_config.json lists them, that of a document first."""
+    if tokenizer is None:
+        return None
+    found = [tokenizer.end, *sorted(tokenizer.ends - {tokenizer.end})]
+    return found if len(found) > 1 else found[0]
 
 
 def facts(model: Transformer, dtype: torch.dtype | None = None) -> dict[str, float]:
