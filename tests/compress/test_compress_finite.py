@@ -11,7 +11,7 @@ from torch import Tensor
 
 from shoestring.compress import GPTQ, RTN, Magnitude, Wanda, grid
 from shoestring.compress.base import Compression
-from shoestring.compress.gptq import factor
+from shoestring.compress.factor import factor
 from shoestring.compress.walk import matrices, walk
 from shoestring.errors import NotFinite
 from shoestring.model import Transformer

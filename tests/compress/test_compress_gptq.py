@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from shoestring.compress import GPTQ, RTN, Magnitude, grid
-from shoestring.compress.gptq import factor, relative_error, round_columns
+from shoestring.compress.factor import factor
+from shoestring.compress.gptq import energy, relative_error, round_columns, solve
 from shoestring.compress.walk import gram, matrices
 from shoestring.errors import SettingError
 from shoestring.model import PackedLinear, Transformer
@@ -77,6 +78,37 @@ def test_loses_less_than_rounding_to_nearest(bits: int) -> None:
     assert relative_error(weight, ours, gram_II) < 0.8 * relative_error(weight, nearest, gram_II)
 
 
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("pruned", [True, False])
+def test_each_output_keeps_the_grid_that_loses_less_in_the_end(bits: int, symmetric: bool, pruned: bool) -> None:
+    weight, gram_II = problem()
+    keep = weight.abs() > 0.6 if pruned else None
+    weight = weight if keep is None else weight * keep
+    found = factor(gram_II)
+    grids = [grid.fit(weight, bits, 16, symmetric, search, gram_II.diagonal()) for search in ("none", "mse")]
+    alone = [energy(weight - points.values(round_columns(weight, found, points, keep)), gram_II) for points in grids]
+    codes, points, error_O, kept_O = solve(weight, found, gram_II, grids, keep)
+    torch.testing.assert_close(error_O, torch.minimum(*alone), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(energy(weight - points.values(codes), gram_II), error_O, rtol=1e-4, atol=1e-4)
+    assert set(kept_O.tolist()) == {0, 1}  # here neither is the better one everywhere
+    if keep is not None:
+        assert (points.values(codes)[~keep] == 0).all()
+
+
+def test_the_report_says_how_many_outputs_kept_the_search(model: Transformer, calibration: Tensor) -> None:
+    import copy
+
+    errors = {}
+    for search in ("none", "mse", "best"):
+        changed = copy.deepcopy(model)
+        report = GPTQ(bits=2, group_size=32, search=search, precision="fp32").apply_to(changed, calibration)
+        errors[search] = report["matrices"][0]["error"]
+        assert all(("searched" in each) == (search == "best") for each in report["matrices"])
+    assert 0 < report["matrices"][0]["searched"] < 1
+    assert errors["best"] <= min(errors["none"], errors["mse"])
+
+
 def test_inputs_that_never_fire_are_rounded_to_nearest() -> None:
     weight, gram_II = problem()
     gram_II[:, 5] = gram_II[5] = 0
@@ -134,7 +166,7 @@ def test_zeros_move_when_they_may(model: Transformer, calibration: Tensor) -> No
 
 
 def test_settings_are_refused_before_the_walk(model: Transformer, calibration: Tensor) -> None:
-    with pytest.raises(SettingError, match="nearest size that fits all is 32"):
+    with pytest.raises(SettingError, match="use 64 or 32 or -1"):
         GPTQ(group_size=48).apply_to(model, calibration)
     with pytest.raises(SettingError, match="needs calibration"):
         GPTQ(group_size=32).apply_to(model)

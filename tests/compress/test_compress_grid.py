@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from shoestring.compress import RTN, grid
+from shoestring.compress import GPTQ, RTN, grid
 from shoestring.compress.rtn import round_to_nearest
 from shoestring.compress.walk import matrices
 from shoestring.errors import SettingError
+from shoestring.measure import Hardware
 from shoestring.model import ModelConfig, PackedLinear, Transformer
+from shoestring.technique import Sketch
 
 
 @settings(max_examples=60, deadline=None)
@@ -81,12 +86,51 @@ def test_one_group_to_each_output(model: Transformer) -> None:
     assert all(module.group_size == module.in_features for _, module in matrices(model))
 
 
-def test_a_group_size_that_does_not_divide_is_refused_with_the_nearest() -> None:
-    config = ModelConfig(vocabulary=50, width=72, layers=1, heads=4, kv_heads=2, feed_forward_width=192, context=16)
-    model = Transformer(config).initialise()
-    with pytest.raises(SettingError, match=r"rtn\.group_size: 64 does not divide.*\(72\).*mixer\.query.*is 24"):
-        RTN(group_size=64).apply_to(model)
+def shaped(width: int, inner: int) -> Transformer:
+    config = ModelConfig(vocabulary=50, width=width, layers=1, heads=4, kv_heads=2, feed_forward_width=inner, context=16)
+    return Transformer(config).initialise()
+
+
+@pytest.mark.parametrize(
+    ("width", "inner", "advice"), [(72, 192, "use -1"), (96, 192, "use 32 or -1"), (192, 384, "use 64 or 32 or -1")]
+)
+def test_a_group_size_that_does_not_divide_is_refused_with_usual_ones(width: int, inner: int, advice: str) -> None:
+    model = shaped(width, inner)
+    with pytest.raises(SettingError, match=rf"rtn\.group_size: 80 does not divide.*{width}.*mixer\.query.*{advice}"):
+        RTN(group_size=80).apply_to(model)
     assert not any(isinstance(module, PackedLinear) for _, module in matrices(model))
+
+
+@pytest.mark.parametrize(("width", "inner", "size"), [(128, 256, 128), (192, 512, 64), (128, 160, 32), (72, 192, -1)])
+def test_the_group_size_follows_from_the_model(width: int, inner: int, size: int, hardware: Hardware) -> None:
+    model = shaped(width, inner)
+    said: list[str] = []
+    report = RTN().apply_to(model, note=said.append)
+    assert report["settings"]["group_size"] == size
+    assert ("one group to each output" if size == -1 else f"groups of {size}") in said[0]
+    for _, module in matrices(model):
+        assert module.group_size == (module.in_features if size == -1 else size)
+    predicted = RTN().predict(Sketch(model=model.config), hardware).sketch
+    assert predicted.bits_per_weight == pytest.approx(report["bits_per_weight"])
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("search", ["none", "mse"])
+def test_positive_scales(bits: int, search: grid.Search) -> None:
+    weight = torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
+    signed, positive = (grid.fit(weight, bits, 8, True, search, signs=signs) for signs in ("signed", "positive"))
+    assert (signed.scales_OG < 0).any()
+    assert (positive.scales_OG > 0).all()
+    lost = (positive.values(positive.codes(weight)) - weight).abs().unflatten(1, (-1, 8))
+    clipped = 0.5 if search == "none" else 2.0**bits
+    assert (lost <= positive.scales_OG[..., None] * (clipped + 0.01 * 2**bits)).all()
+
+
+def test_positive_scales_of_a_model(model: Transformer, calibration: Tensor) -> None:
+    for technique in (RTN(group_size=32, scales="positive"), GPTQ(group_size=32, scales="positive")):
+        changed = copy.deepcopy(model)
+        technique.apply_to(changed, calibration)
+        assert all((module.weight_scale > 0).all() for _, module in matrices(changed))
 
 
 @pytest.mark.parametrize("wrong", [{"bits": 1}, {"bits": 9}, {"group_size": 0}, {"group_size": -2}, {"search": "best"}])

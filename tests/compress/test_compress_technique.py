@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from shoestring import artifact
-from shoestring.compress import GPTQ, RTN, TECHNIQUES, Distil, Magnitude, Wanda
+from shoestring.compress import GPTQ, RTN, TECHNIQUES, Distil, Magnitude, Wanda, cost
 from shoestring.compress import calibration as drawing
 from shoestring.compress.walk import matrices
 from shoestring.errors import SettingError
@@ -113,6 +114,41 @@ def test_predictions_are_plain_figures(technique: RTN, hardware: Hardware) -> No
 def test_a_group_size_is_refused_before_anything_runs(hardware: Hardware) -> None:
     with pytest.raises(SettingError, match="group_size"):
         GPTQ(group_size=96).predict(Sketch(model=CONFIG), hardware)
+
+
+def test_the_saved_settings_have_the_group_size(checkpoint: Path, tokens: Path, work: Callable[..., Work]) -> None:
+    for technique in (RTN(), GPTQ(samples=2, length=16)):
+        said: list[str] = []
+        place = work(technique.name, note=said.append)
+        technique.apply(State(checkpoint=checkpoint, tokens=tokens), place)
+        assert artifact.manifest(place.out).about["settings"]["group_size"] == 64
+        assert sum("groups of 64" in line for line in said) == 1
+        assert json.loads((place.out / "compression.json").read_text())["settings"]["group_size"] == 64
+
+
+@pytest.mark.parametrize("grids", [1, 2])
+def test_counted_operations_of_the_solver_against_a_count_by_hand(grids: int) -> None:
+    counted = 0
+    for outputs, inputs in cost.shapes(CONFIG):
+        for _ in range(grids):
+            for column in range(inputs):
+                for _ in range(column + 1, inputs):
+                    counted += 2 * outputs  # a multiply and an add for each output
+            counted += 2 * outputs * inputs * inputs + 2 * outputs * inputs  # D H, then the dot products with D
+        counted += 2 * outputs * inputs * inputs + 2 * outputs * inputs  # the matrix's own
+    factored = sum(width**3 / 3 + width**3 for width in cost.inputs(CONFIG))
+    assert cost.solver_flops(CONFIG, grids) == pytest.approx(CONFIG.layers * (counted + factored))
+    assert cost.solver_flops(CONFIG, 0) == 0.0
+
+
+def test_the_meter_is_told_of_the_solver(checkpoint: Path, tokens: Path, work: Callable[..., Work], hardware: Hardware) -> None:
+    technique = GPTQ(samples=2, length=16)
+    place = work("counted")
+    with place.meter:
+        technique.apply(State(checkpoint=checkpoint, tokens=tokens), place)
+    predicted = technique.predict(Sketch(model=CONFIG), hardware).usage.flops.value
+    assert place.meter.usage.flops.value == pytest.approx(predicted)
+    assert predicted == cost.walk_flops(CONFIG, 2, 16) + cost.solver_flops(CONFIG, 2)
 
 
 def test_every_technique_says_what_it_is() -> None:

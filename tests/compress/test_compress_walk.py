@@ -87,7 +87,7 @@ def test_gram_and_squares_against_float64() -> None:
     torch.testing.assert_close(squares(x).double(), expected.diagonal(), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("technique", [GPTQ(group_size=32, precision="fp32"), Wanda(precision="fp32")])
+@pytest.mark.parametrize("technique", [GPTQ(group_size=32, precision="fp32", search="mse"), Wanda(precision="fp32")])
 def test_chunks_give_the_same(model: Transformer, calibration: Tensor, technique: GPTQ | Wanda) -> None:
     other = copy.deepcopy(model)
     with torch.no_grad():
@@ -130,15 +130,17 @@ def test_goes_on_after_a_kill_with_the_same_result(
     whole, again = copy.deepcopy(model), copy.deepcopy(model)
     expected = technique.apply_to(whole, calibration)
 
-    def kill(said: str) -> None:
+    def kill(said: str, done: float | None = None) -> None:
         if said.startswith("block 1"):
             raise Killed
 
     with pytest.raises(Killed):
         technique.apply_to(model, calibration, progress=kill, restart=Restart(tmp_path, every=0))
-    said: list[str] = []
-    found = technique.apply_to(again, calibration, progress=said.append, restart=Restart(tmp_path, every=0))
-    assert said[0].startswith("going on at block 2")
+    said: list[tuple[str, float | None]] = []
+    found = technique.apply_to(
+        again, calibration, progress=lambda text, done=None: said.append((text, done)), restart=Restart(tmp_path, every=0)
+    )
+    assert said == [("going on at block 2 of 2", 0.5), ("block 2 of 2", 1.0)]
     assert found == expected
     for (name, one), (_, two) in zip(whole.state_dict().items(), again.state_dict().items()):
         assert torch.equal(one, two), name

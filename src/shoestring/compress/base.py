@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -20,17 +20,15 @@ from shoestring.errors import SettingError
 from shoestring.files import to_json
 from shoestring.measure import Hardware
 from shoestring.model import ModelConfig, PackedLinear, Transformer, load, write
+from shoestring.progress import Progress, showing, silent
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
 
 LENGTH = 512
 """Tokens of a calibration sequence."""
 
 Count = Annotated[int, Field(gt=0)]
-Said = Callable[[str], None]
-
-
-def silent(text: str) -> None:
-    """Say nothing."""
+Note = Callable[[str], None]
+"""Says one line to the person who watches."""
 
 
 class Compression(Technique):
@@ -47,8 +45,8 @@ class Compression(Technique):
         model, tokenizer = load(state.need("checkpoint", self.name), device=work.device)
         self.check(model)
         report = self._run(model, state, work, tokenizer)
-        kept = {key: value for key, value in report.items() if key != "matrices"}
-        about: dict[str, Any] = {"settings": self.model_dump(mode="json"), "report": kept}
+        kept = {key: value for key, value in report.items() if key not in ("settings", "matrices")}
+        about: dict[str, Any] = {"settings": report["settings"], "report": kept}
         with artifact.writing(work.out, "checkpoint", about) as folder:
             about["facts"] = write(model.cpu(), tokenizer, folder, self.stores)
             artifact.write_whole(folder / "compression.json", to_json(report) + "\n")
@@ -62,6 +60,10 @@ class Compression(Technique):
         """
         refuse_packed(model, self.name)
 
+    def fitted(self, model: Transformer, note: Note) -> Self:
+        """The same with those settings filled in that follow from the model; the note says which."""
+        return self
+
     @abstractmethod
     def _run(self, model: Transformer, state: State, work: Work, tokenizer: Any) -> dict[str, Any]:
         """Call `apply_to` with what the step has at hand."""
@@ -70,14 +72,22 @@ class Compression(Technique):
 class Weights(Compression):
     """A compression that looks at weights alone."""
 
-    def apply_to(self, model: Transformer, calibration_NT: Tensor | None = None, progress: Said = silent) -> dict[str, Any]:
+    def apply_to(
+        self,
+        model: Transformer,
+        calibration_NT: Tensor | None = None,
+        progress: Progress | None = None,
+        note: Note = silent,
+    ) -> dict[str, Any]:
         """Compress a model in memory, in place.
 
         Args:
             calibration_NT: not needed; taken so that all techniques of the room are called alike.
+            progress: told after each matrix; a bar on a terminal when not given.
+            note: told what should be known, such as a group size that follows from the model.
 
         Returns:
-            A report: `sparsity`, `bits_per_weight` and, for each matrix, its name and relative error.
+            A report: `settings` as they were used, `sparsity`, `bits_per_weight` and, for each matrix, its name and zeros.
 
         Raises:
             SettingError: a model that does not fit the settings.
@@ -85,14 +95,14 @@ class Weights(Compression):
         """
         self.check(model)
         finite.check_model(model, self.name)
-        reports = []
-        with torch.no_grad():
-            for name, module in list(matrices(model)):
-                reports.append({"name": name, **self._one(model, name, module)})  # type: ignore[arg-type]
+        fitted, reports, found = self.fitted(model, note), [], list(matrices(model))
+        with torch.no_grad(), showing(progress) as progress:
+            for number, (name, module) in enumerate(found, 1):
+                reports.append({"name": name, **fitted._one(model, name, module)})  # type: ignore[arg-type]
                 made = model.get_submodule(name).state_dict()
                 finite.check(f"{self.name}: {name}.", made, "its weights are too large for what they are stored in")
-                progress(name)
-        return reported(model, reports)
+                progress(f"{self.name}: {name}", number / len(found))
+        return reported(fitted, model, reports)
 
     @abstractmethod
     def _one(self, model: Transformer, name: str, linear: torch.nn.Linear) -> dict[str, Any]:
@@ -100,9 +110,9 @@ class Weights(Compression):
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """A few passes over the weights."""
-        return cost.predict_weights(sketch, hardware, self._bits(), self._sparsity(sketch), self._passes())
+        return cost.predict_weights(sketch, hardware, self._bits(sketch), self._sparsity(sketch), self._passes())
 
-    def _bits(self) -> cost.Bits | None:
+    def _bits(self, sketch: Sketch) -> cost.Bits | None:
         return None
 
     def _sparsity(self, sketch: Sketch) -> float:
@@ -112,7 +122,7 @@ class Weights(Compression):
         return 1.0
 
     def _run(self, model: Transformer, state: State, work: Work, tokenizer: Any) -> dict[str, Any]:
-        return self.apply_to(model, progress=work.progress)
+        return self.apply_to(model, progress=work.progress, note=work.note)
 
 
 class Calibrated(Compression):
@@ -136,20 +146,21 @@ class Calibrated(Compression):
         self,
         model: Transformer,
         calibration_NT: Tensor | None = None,
-        progress: Said = silent,
-        note: Said = silent,
+        progress: Progress | None = None,
+        note: Note = silent,
         restart: Restart | None = None,
     ) -> dict[str, Any]:
         """Compress a model in memory, in place.
 
         Args:
-            calibration_NT: token numbers, int64, N sequences of T tokens.
-            progress: told after each block.
+            calibration_NT: token numbers, int64, N sequences of T tokens; `calibration_tokens` draws them from a text.
+            progress: told after each block; a bar on a terminal when not given.
             note: told what should be known, such as the precision of the walk.
             restart: where restart points are kept.
 
         Returns:
-            A report: `sparsity`, `bits_per_weight` and, for each matrix, its name and relative error.
+            A report: `settings` as they were used, `sparsity`, `bits_per_weight` and, for each matrix, its name and relative
+            error.
 
         Raises:
             SettingError: a model that does not fit the settings, or no calibration.
@@ -166,9 +177,11 @@ class Calibrated(Compression):
             )
         precision = self.precision if self.precision != "auto" else fast_precision(next(model.parameters()).device)
         note(f"{self.name}: calibrating with {calibration_NT.shape[0]} x {calibration_NT.shape[1]} tokens in {precision}")
-        method = self._method(note)
-        reports = walk(model, calibration_NT, method, precision=precision, restart=restart, progress=progress)
-        return reported(model, reports)
+        fitted = self.fitted(model, note)
+        method = fitted._method(note)
+        with showing(progress) as progress:
+            reports = walk(model, calibration_NT, method, precision=precision, restart=restart, progress=progress)
+        return reported(fitted, model, reports)
 
     def tokens_of_each(self, config: ModelConfig) -> int:
         """Tokens of one calibration sequence.
@@ -184,7 +197,7 @@ class Calibrated(Compression):
         return self.length or min(LENGTH, config.context)
 
     @abstractmethod
-    def _method(self, note: Said) -> Method:
+    def _method(self, note: Note) -> Method:
         """What this technique does with a group of matrices."""
 
     def _run(self, model: Transformer, state: State, work: Work, tokenizer: Any) -> dict[str, Any]:
@@ -194,12 +207,17 @@ class Calibrated(Compression):
         )
         restart = Restart(work.scratch / "walk")
         report = self.apply_to(model, tokens_NT, work.progress, work.note, restart)
-        work.meter.count(flops=cost.walk_flops(model.config, tokens_NT.shape[0], tokens_NT.shape[1], self._grams()))
+        walked = cost.walk_flops(model.config, tokens_NT.shape[0], tokens_NT.shape[1], self._grams())
+        work.meter.count(flops=walked + cost.solver_flops(model.config, self._grids()))
         return report
 
     def _grams(self) -> bool:
         """Whether the walk multiplies Gram matrices."""
         return True
+
+    def _grids(self) -> int:
+        """How often a solver goes through the columns of each matrix."""
+        return 0
 
 
 def refuse_packed(model: Transformer, who: str) -> None:
@@ -214,12 +232,13 @@ def refuse_packed(model: Transformer, who: str) -> None:
         )
 
 
-def reported(model: Transformer, reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """A technique's report: totals of the model, the mean error over matrices, and each matrix."""
+def reported(used: Compression, model: Transformer, reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """A technique's report: its settings, totals of the model, the mean error over matrices, and each matrix."""
     errors = [report["error"] for report in reports if "error" in report]
     weights = sum(report["weights"] for report in reports)
     bits = sum(_bits(module) * report["weights"] for (_, module), report in zip(matrices(model), reports))
     return {
+        "settings": used.model_dump(mode="json"),
         "sparsity": sum(report["zeros"] for report in reports) / weights,
         "bits_per_weight": bits / weights,
         "error": sum(errors) / len(errors) if errors else None,

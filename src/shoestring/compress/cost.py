@@ -2,7 +2,7 @@
 
     walk     one pass of the calibration tokens through the blocks (about two when they go in chunks)
              + the Gram matrices, half of 2 N I^2 for each distinct input
-             + for GPTQ: columns in turn, O I^2 multiply-adds a matrix, and a fixed time for each column
+             + for GPTQ: columns in turn (`column_flops`), and a fixed time for each column
     weights  passes over the weights
 
 Rates are shares of this machine's matrix products; `figure("compress....")` replaces them where a calibration has measured them.
@@ -85,6 +85,28 @@ def walk_flops(config: ModelConfig, samples: int, length: int, gram: bool = True
     return forward_flops(config, tokens, length) - head + products
 
 
+def column_flops(outputs: int, inputs: int, grids: int) -> float:
+    """Operations of GPTQ's loop over the columns of one matrix, once for each grid that is tried, and of its errors.
+
+    Column i moves the I - i - 1 after it: a multiply and an add for each of O outputs, O I (I - 1) over all columns. An error
+    D H D^T is a product of 2 O I^2 and a dot product of 2 O I; that of the matrix itself is what the others are divided by.
+    """
+    loop, error = outputs * inputs * (inputs - 1.0), 2.0 * outputs * inputs * (inputs + 1.0)
+    return grids * (loop + error) + error
+
+
+def solver_flops(config: ModelConfig, grids: int) -> float:
+    """Operations of GPTQ's solver for all blocks; none where no grid is tried.
+
+    For each distinct input a Cholesky factorisation (I^3 / 3) and a triangular solve with the identity (I^3), then the columns of
+    each matrix.
+    """
+    if grids == 0:
+        return 0.0
+    factors = sum(4 / 3 * width**3 for width in inputs(config))
+    return config.layers * (factors + sum(column_flops(outputs, width, grids) for outputs, width in shapes(config)))
+
+
 def predict_walk(
     sketch: Sketch,
     hardware: Hardware,
@@ -94,7 +116,7 @@ def predict_walk(
     bits: Bits | None,
     sparsity: float,
     gram: bool = True,
-    columns: bool = False,
+    grids: int = 0,
     passes: float = 1.0,
 ) -> Prediction:
     """What a calibrated technique will use, and the sketch after it.
@@ -104,7 +126,7 @@ def predict_walk(
         precision: of the walk; "auto" is taken as bf16.
         bits: of the weights afterwards; None leaves them as they are.
         sparsity: of the weights afterwards.
-        columns: GPTQ's loop is run.
+        grids: how often GPTQ's loop goes through each matrix's columns.
         passes: over the weights, for scales or scores.
     """
     config = sketch.model
@@ -115,10 +137,8 @@ def predict_walk(
     dtype = "fp32" if precision == "fp32" else "bf16"
     seconds = passed / (hardware.rate(dtype) * hardware.figure(f"compress.walk_share.{dtype}", WALK_SHARE[dtype]))
     seconds += (whole - passed) / (hardware.rate("fp32") * hardware.figure("compress.gram_share", GRAM_SHARE))
-    flops = whole
-    if columns:
-        loop, work = _columns(config, hardware)
-        seconds, flops = seconds + loop, flops + work
+    flops = whole + solver_flops(config, grids)
+    seconds += (flops - whole) / hardware.rate("fp32") + (_column_seconds(config, hardware, grids) if grids else 0.0)
     weights = 4.0 * linear_parameters(config)
     seconds += passes * weights / hardware.figure("compress.weights", WEIGHT_BYTES_PER_SECOND) + _moving(config, hardware)
     held = samples * length * 4.0 * (6 * config.width + 4 * config.feed_forward_width)
@@ -150,16 +170,12 @@ def disk_bytes(config: ModelConfig, bits_per_weight: float, other_bits: float) -
     return inner * bits_per_weight / 8 + (parameters(config) - inner) * other_bits / 8
 
 
-def _columns(config: ModelConfig, hardware: Hardware) -> tuple[float, float]:
-    """Seconds and operations of GPTQ's loop and its factorisations; matrices of one input are rounded together."""
+def _column_seconds(config: ModelConfig, hardware: Hardware, grids: int) -> float:
+    """Seconds of GPTQ's loop beside its products; matrices of one input, and the grids of each, are rounded together."""
     fixed = hardware.figure("compress.column", COLUMN_SECONDS)
     moved = hardware.figure("compress.column_bytes", COLUMN_BYTES_PER_SECOND)
-    seconds = fixed * sum(inputs(config))
-    flops = sum(4 / 3 * width**3 for width in inputs(config))
-    for outputs, width in shapes(config):
-        seconds += width * outputs * 64 * 8.0 / moved
-        flops += 5.0 * outputs * width**2  # the loop 1, the relative error 4
-    return config.layers * (seconds + flops / hardware.rate("fp32")), config.layers * flops
+    bytes_moved = sum(grids * width * outputs * 64 * 8.0 for outputs, width in shapes(config))
+    return config.layers * (fixed * sum(inputs(config)) + bytes_moved / moved)
 
 
 def _after(sketch: Sketch, config: ModelConfig, bits: Bits | None, sparsity: float) -> Sketch:

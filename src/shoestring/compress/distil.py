@@ -17,12 +17,13 @@ from torch import Tensor
 
 from shoestring import artifact
 from shoestring.compress import cost, finite
-from shoestring.compress.base import Count, Said, refuse_packed, silent
+from shoestring.compress.base import Count, Note, refuse_packed
 from shoestring.compress.divergence import Kind, Mix, mean_loss
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import ModelConfig, Transformer, load, load_model, write
 from shoestring.model.cost import forward_flops, training_flops
+from shoestring.progress import Progress, showing, silent
 from shoestring.technique import Part, Prediction, Sketch, State, StepName, Technique, Work
 from shoestring.train import IGNORED, KeepZeros, Objective, Training, train, write_log
 
@@ -119,8 +120,8 @@ class Distil(Technique):
         teacher: Transformer,
         loader: Loader,
         steps: int,
-        progress: Said = silent,
-        note: Said = silent,
+        progress: Progress | None = None,
+        note: Note = silent,
         **loop: Any,
     ) -> list[dict[str, Any]]:
         """Train a student in memory, in place.
@@ -155,19 +156,20 @@ class Distil(Technique):
             precision=self.precision or ("bf16" if device.type == "cuda" else "fp32"),
             log_every=max(1, steps // 50),
         )
-        return train(
-            student,
-            loader,
-            objective(teacher, Mix(self.kind, self.temperature, self.alpha)),
-            settings,
-            steps=steps,
-            learning_rate=self.learning_rate,
-            warmup=int(self.warmup * steps),
-            callbacks=(keep,),
-            progress=progress,
-            note=note,
-            **loop,
-        )
+        with showing(progress) as progress:
+            return train(
+                student,
+                loader,
+                objective(teacher, Mix(self.kind, self.temperature, self.alpha)),
+                settings,
+                steps=steps,
+                learning_rate=self.learning_rate,
+                warmup=int(self.warmup * steps),
+                callbacks=(keep,),
+                progress=progress,
+                note=note,
+                **loop,
+            )
 
     def apply(self, state: State, work: Work) -> State:
         """Train the newest checkpoint from its teacher, and write it with the log."""

@@ -6,7 +6,8 @@ free along H's inverse. With H^-1 = U^T U (U upper triangular), for column i:
     q = round(w_i);  e = w_i - q;  w_j -= e * U_ij / U_ii  for all j > i
 
 Columns go in order of falling H_ii (act-order); groups keep the scale of their place in the matrix (static groups), so that no
-index of groups is stored. In a pruned matrix the zeros are held and their error is passed on as well: the joint form of
+index of groups is stored. What a grid loses before these moves says little of what it loses after them: two are tried, and each
+output keeps the better (`solve`). In a pruned matrix the zeros are held and their error is passed on as well: the joint form of
 SparseGPT (arXiv 2301.00774, section 3.5) with a mask that is given.
 
 O outputs, I inputs, G groups of inputs.
@@ -14,80 +15,26 @@ O outputs, I inputs, G groups of inputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from shoestring.compress import cost, grid
-from shoestring.compress.base import Calibrated, Count, Said, config_widths, input_widths
+from shoestring.compress.base import Calibrated, Count, Note
+from shoestring.compress.factor import Factor, factor
 from shoestring.compress.grid import Grid
-from shoestring.compress.rtn import Bits, GroupSize, packed
+from shoestring.compress.quantizer import Quantizer, packed
 from shoestring.compress.walk import Group, Solution, gram
-from shoestring.errors import NotFinite
 from shoestring.measure import Hardware
-from shoestring.model import ModelConfig, Transformer
 from shoestring.technique import Prediction, Sketch
 
 PRUNED = 0.01
 """A matrix with more than this share of zeros was pruned: its zeros stay. The training loop's KeepZeros has the same rule."""
-
-MOST_DAMPING = 8
-"""Times that more damping is tried, ten times as much each time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Factor:
-    """What GPTQ needs of a Gram matrix; shared by all matrices that read the same input.
-
-    Attributes:
-        order_I: column numbers in the order in which they are rounded.
-        unit_II: U with each row divided by its diagonal, in that order, float32.
-        double: float32 was not enough to factor it.
-    """
-
-    order_I: Tensor
-    unit_II: Tensor
-    double: bool
-
-
-def factor(gram_II: Tensor, act_order: bool = True, damping: float = 0.01) -> Factor:
-    """Order the columns and factor the inverse of the damped Gram matrix.
-
-    An input that is always zero keeps a column of its own: it is rounded to nearest and disturbs no other.
-
-    Args:
-        gram_II: sum of x x^T, float32.
-        damping: share of the mean diagonal that is added to it (the paper's 1 %).
-
-    Raises:
-        NotFinite: no damping makes it positive definite, as when it holds NaN.
-    """
-    gram_II = gram_II.clone()
-    diagonal_I = gram_II.diagonal()
-    diagonal_I[diagonal_I == 0] = diagonal_I.mean().clamp_min(torch.finfo(torch.float32).tiny)
-    order_I = torch.arange(len(gram_II), device=gram_II.device)
-    if act_order:
-        order_I = torch.argsort(diagonal_I, descending=True, stable=True)
-        gram_II = gram_II[order_I][:, order_I]
-    share = damping * gram_II.diagonal().mean()
-    gram_II.diagonal().add_(share)
-    unit_II, failed = _inverse_upper(gram_II)
-    double = failed
-    for more in range(MOST_DAMPING):
-        if not failed:
-            break
-        # float64 nearly always suffices; more damping is the last resort.
-        unit_II, failed = _inverse_upper(gram_II.double())
-        gram_II.diagonal().add_(share * 10**more)
-    if failed:
-        raise NotFinite("a Gram matrix could not be factored, however damped; the inputs that it was summed from are not sound")
-    unit_II = unit_II / unit_II.diagonal()[:, None]
-    return Factor(order_I, unit_II.float(), double)
 
 
 def round_columns(weight_OI: Tensor, factor: Factor, grid: Grid, keep_OI: Tensor | None = None, block: int = 128) -> Tensor:
@@ -126,12 +73,40 @@ def round_columns(weight_OI: Tensor, factor: Factor, grid: Grid, keep_OI: Tensor
     return codes_OI.T.contiguous()
 
 
+def energy(matrix_OI: Tensor, gram_II: Tensor) -> Tensor:
+    """Summed square of each output over the calibration, (O,): the diagonal of M H M^T."""
+    return ((matrix_OI @ gram_II) * matrix_OI).sum(1)
+
+
 def relative_error(weight_OI: Tensor, changed_OI: Tensor, gram_II: Tensor) -> float:
     """Squared error of the outputs over their squared size: trace(D H D^T) / trace(W H W^T)."""
-    difference_OI = weight_OI - changed_OI
-    lost = ((difference_OI @ gram_II) * difference_OI).sum()
-    whole = ((weight_OI @ gram_II) * weight_OI).sum()
-    return (lost / whole.clamp_min(torch.finfo(torch.float32).tiny)).item()
+    return _share(energy(weight_OI - changed_OI, gram_II), energy(weight_OI, gram_II))
+
+
+def solve(
+    weight_OI: Tensor, found: Factor, gram_II: Tensor, grids: Sequence[Grid], keep_OI: Tensor | None = None, block: int = 128
+) -> tuple[Tensor, Grid, Tensor, Tensor]:
+    """Round a matrix onto each of some grids, and keep for each output the one that leaves the smaller error in the end.
+
+    Outputs do not depend on each other, so the grids are tried as if they were more outputs, in one loop. What a grid loses
+    before the loop says little of what it loses after it: at 2 bits a grid fitted by squared error may lose three times as much
+    as one that reaches the extremes, or a third.
+
+    Returns:
+        Codes, int8 (O, I); their grid; each output's squared error, (O,); the number of the grid that each output kept, (O,).
+    """
+    count, rows = len(grids), torch.arange(len(weight_OI), device=weight_OI.device)
+    every = grid.stacked(grids)
+    tried_OI = weight_OI.repeat(count, 1)
+    codes_OI = round_columns(tried_OI, found, every, None if keep_OI is None else keep_OI.repeat(count, 1), block)
+    error_KO = energy(tried_OI.sub_(every.values(codes_OI)), gram_II).view(count, -1)
+    error_O, kept_O = error_KO.min(0)
+    chosen_O = kept_O * len(rows) + rows
+    return codes_OI[chosen_O], every.rows(chosen_O), error_O, kept_O
+
+
+def _share(lost_O: Tensor, whole_O: Tensor) -> float:
+    return (lost_O.sum() / whole_O.sum().clamp_min(torch.finfo(torch.float32).tiny)).item()
 
 
 def _round_block(
@@ -177,26 +152,12 @@ def one_thread(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _inverse_upper(gram_II: Tensor) -> tuple[Tensor, bool]:
-    """Upper triangular U with H^-1 = U^T U, and whether H was not positive definite.
-
-    Backwards, H = R R^T with R upper triangular, and U is the inverse of R: one factorisation and one triangular solve, where
-    the usual route through the inverse needs two factorisations.
-    """
-    lower_II, info = torch.linalg.cholesky_ex(gram_II.flip(0, 1))
-    if info.item() or not torch.isfinite(lower_II).all():
-        return gram_II, True
-    upper_II = lower_II.flip(0, 1)
-    identity_II = torch.eye(len(gram_II), dtype=gram_II.dtype, device=gram_II.device)
-    return torch.linalg.solve_triangular(upper_II, identity_II, upper=True), False
-
-
 @dataclass(frozen=True, slots=True)
 class GPTQMethod:
     """GPTQ's part of the calibration walk."""
 
     settings: GPTQ
-    note: Said
+    note: Note
 
     def statistic(self, x_NI: Tensor) -> Tensor:
         """The Gram matrix."""
@@ -210,21 +171,27 @@ class GPTQMethod:
             self.note(f"gptq: float32 did not suffice for {next(iter(group.weights))}; its Gram matrix was factored in float64")
         weight_OI = torch.cat(list(group.weights.values()))
         size = grid.group_for(weight_OI.shape[1], wanted.group_size)
-        points = grid.fit(weight_OI, wanted.bits, size, wanted.symmetric, wanted.search, gram_II.diagonal())
+        grids = [
+            grid.fit(weight_OI, wanted.bits, size, wanted.symmetric, search, gram_II.diagonal(), wanted.scales)
+            for search in wanted.searches
+        ]
         kept = {name: self._kept(weight) for name, weight in group.weights.items()}
         keep_OI = None
         if any(mask is not None for mask in kept.values()):
             whole = [torch.ones_like(w, dtype=torch.bool) if (k := kept[n]) is None else k for n, w in group.weights.items()]
             keep_OI = torch.cat(whole)
-        codes_OI = round_columns(weight_OI, found, points, keep_OI, wanted.block)
+        codes_OI, points, error_O, chosen_O = solve(weight_OI, found, gram_II, grids, keep_OI, wanted.block)
+        whole_O = energy(weight_OI, gram_II)
         solutions, row = {}, 0
         for name, weight in group.weights.items():
-            end = row + len(weight)
-            own, codes = points.rows(row, end), codes_OI[row:end]
+            rows = slice(row, row + len(weight))
+            own, codes = points.rows(rows), codes_OI[rows]
             parts = {"codes": codes, "scales": own.scales_OG} | ({} if own.zeros_OG is None else {"zeros": own.zeros_OG})
-            error = relative_error(weight, own.values(codes), gram_II)
-            report = {"error": error, "zeros": own.zeros_in(codes), "zeros_kept": kept[name] is not None}
-            solutions[name], row = Solution(parts, report), end
+            report: dict[str, Any] = {"error": _share(error_O[rows], whole_O[rows])}
+            if len(grids) > 1:
+                report["searched"] = chosen_O[rows].float().mean().item()
+            report |= {"zeros": own.zeros_in(codes), "zeros_kept": kept[name] is not None}
+            solutions[name], row = Solution(parts, report), rows.stop
         return solutions
 
     def install(self, linear: nn.Linear, parts: dict[str, Tensor]) -> nn.Module:
@@ -243,7 +210,7 @@ class GPTQMethod:
         return kept_OI if share > (PRUNED if self.settings.preserve_zeros == "auto" else 0.0) else None
 
 
-class GPTQ(Calibrated):
+class GPTQ(Quantizer, Calibrated):
     """Round weights column by column, each column's error made good by those after it; the zeros of pruned matrices stay.
 
     Columns go in order of the size of their inputs (act_order) while groups keep their place (static groups), so that the
@@ -254,17 +221,13 @@ class GPTQ(Calibrated):
     row: ClassVar[str] = "Q1"
     paper: ClassVar[str] = "2210.17323"
     saves: ClassVar[tuple[str, ...]] = ("memory", "storage")
-    stores: ClassVar[torch.dtype | None] = torch.bfloat16
+    version: ClassVar[int] = 2
 
-    bits: Bits = 4
-    group_size: GroupSize = 128
-    """Inputs that share a scale; -1: one group to each output."""
     act_order: bool = True
     """Columns with large inputs first."""
-    symmetric: bool = True
-    """False: each group has a zero point too."""
-    search: grid.Search = "mse"
-    """mse: choose each group's scale by its squared error, inputs weighted by their size; none: reach the group's extreme."""
+    search: Literal["best"] | grid.Search = "best"
+    """none: each group's scale reaches its extreme; mse: it has the smallest squared error, inputs weighted by their size; best:
+    both are solved, and each output keeps the one that leaves the smaller error in the end."""
     damping: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Share of the Gram matrix's mean diagonal that is added to it."""
     block: Count = 128
@@ -272,20 +235,22 @@ class GPTQ(Calibrated):
     preserve_zeros: Literal["auto"] | bool = "auto"
     """Keep the zeros of matrices: auto, of those with more than 1 % of them."""
 
-    def check(self, model: Transformer) -> None:
-        super().check(model)
-        grid.check_groups(input_widths(model), self.group_size, "gptq.group_size")
+    @property
+    def searches(self) -> tuple[grid.Search, ...]:
+        """How the scales of each grid that is tried are found."""
+        return ("none", "mse") if self.search == "best" else (self.search,)
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """One pass over the calibration, the Gram matrices, and the columns in turn."""
-        if isinstance(sketch.model, ModelConfig):
-            grid.check_groups(config_widths(sketch.model), self.group_size, "gptq.group_size")
-        bits = cost.Bits(self.bits, self.group_size, self.symmetric)
+        bits = self._bits(sketch)
         sparsity = 0.0 if self.preserve_zeros is False else sketch.sparsity
-        passes = cost.SEARCH_PASSES if self.search == "mse" else 3.0
+        passes = 3.0 if self.search == "none" else cost.SEARCH_PASSES
         return cost.predict_walk(
-            sketch, hardware, self.samples, self.length, self.precision, bits, sparsity, columns=True, passes=passes
+            sketch, hardware, self.samples, self.length, self.precision, bits, sparsity, grids=self._grids(), passes=passes
         )
 
-    def _method(self, note: Said) -> GPTQMethod:
+    def _method(self, note: Note) -> GPTQMethod:
         return GPTQMethod(self, note)
+
+    def _grids(self) -> int:
+        return len(self.searches)

@@ -1,11 +1,13 @@
 """The grid that a weight is rounded to: group-wise integers of b bits with a scale each, with or without a zero point.
 
     symmetric:   weight = code * scale            code in [-2^(b-1), 2^(b-1) - 1], scale = -extreme / 2^(b-1)
+    positive:    the same                         scale = the larger of -min / 2^(b-1) and max / (2^(b-1) - 1/2)
     asymmetric:  weight = (code - zero) * scale   scale = (max - min) / (2^b - 1), zero the code of weight 0
 
 `extreme` is the group's weight of largest size with its sign: it lands on the code that has no counterpart, exactly, and the
 step is 2^(b-1) to the extreme instead of 2^(b-1) - 1/2 (compressed-tensors) or - 1. So a scale may be negative, as in llama.cpp's
-Q4_0. Measured on SmolLM2-135M at 4 bits, groups of 64: KL to the dense model 0.343 instead of 0.425 and 0.492.
+Q4_0. Measured on SmolLM2-135M at 4 bits, groups of 64: KL to the dense model 0.343 instead of 0.425 and 0.492. Where a reader
+takes no scale below zero, "positive" keeps half a step of the largest weight to clipping, as compressed-tensors does.
 
 Scales are rounded to bfloat16 first, the form in which they are stored, so that codes are the nearest ones on the grid that is
 really used.
@@ -15,7 +17,7 @@ O outputs, I inputs, G groups of inputs, S inputs of one group.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +29,11 @@ from shoestring.errors import SettingError
 SHRINKS = tuple(1 - step / 20 for step in range(9))
 """Shares of the largest weight at which a scale search ends the grid: 1.00, 0.95 ... 0.60."""
 
+USUAL_SIZES = (128, 64, 32)
+"""Group sizes that kernels know."""
+
 Search = Literal["none", "mse"]
+Signs = Literal["signed", "positive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +81,15 @@ class Grid:
             return codes_OI.numel() - int(codes_OI.count_nonzero())
         return int((codes_OI.unflatten(1, (self.zeros_OG.shape[1], -1)) == self.zeros_OG[..., None]).sum())
 
-    def rows(self, begin: int, end: int) -> Grid:
+    def rows(self, chosen: slice | Tensor) -> Grid:
         """The grid of some outputs alone."""
-        zeros = None if self.zeros_OG is None else self.zeros_OG[begin:end]
-        return Grid(self.scales_OG[begin:end], zeros, self.bits)
+        return Grid(self.scales_OG[chosen], None if self.zeros_OG is None else self.zeros_OG[chosen], self.bits)
+
+
+def stacked(grids: Sequence[Grid]) -> Grid:
+    """Grids of several matrices of one width, as that of the matrices one below the other."""
+    zeros = [grid.zeros_OG for grid in grids if grid.zeros_OG is not None]
+    return Grid(torch.cat([grid.scales_OG for grid in grids]), torch.cat(zeros) if zeros else None, grids[0].bits)
 
 
 def fit(
@@ -88,6 +99,7 @@ def fit(
     symmetric: bool = True,
     search: Search = "none",
     importance_I: Tensor | None = None,
+    signs: Signs = "signed",
 ) -> Grid:
     """The grid of a matrix: each group's ends at its extreme weights, or where a search finds a smaller squared error.
 
@@ -97,10 +109,11 @@ def fit(
         search: "mse" tries `SHRINKS`, with both signs of a symmetric scale, and keeps the best of each group: a few large
             weights are clipped for a finer step.
         importance_I: weight of each input's squared error in the search (the Gram matrix's diagonal); even when None.
+        signs: "positive" makes no scale below zero.
     """
     groups_OGS = weight_OI.unflatten(1, (-1, group))
     bottom_OG, top_OG = groups_OGS.amin(-1), groups_OGS.amax(-1)  # seven times as fast as aminmax
-    candidates = _candidates(bottom_OG, top_OG, bits, symmetric, search)
+    candidates = _candidates(bottom_OG, top_OG, bits, symmetric, search, signs)
     best = next(candidates)
     if search == "none":
         return best
@@ -117,9 +130,16 @@ def fit(
     return best
 
 
-def group_for(inputs: int, group_size: int) -> int:
-    """Inputs of one group: `group_size`, or all of them for -1."""
-    return inputs if group_size == -1 else group_size
+def group_for(inputs: int, group_size: int | None) -> int:
+    """Inputs of one group: `group_size`, all of them for -1, the default of this one matrix for None."""
+    size = default_group_size([inputs]) if group_size is None else group_size
+    return inputs if size == -1 else size
+
+
+def default_group_size(widths: Iterable[int]) -> int:
+    """The largest usual size that divides all widths of inputs, or -1 for one group to each output."""
+    widths = set(widths)
+    return next((size for size in USUAL_SIZES if not any(width % size for width in widths)), -1)
 
 
 def check_groups(inputs: dict[str, int], group_size: int, where: str) -> None:
@@ -129,32 +149,32 @@ def check_groups(inputs: dict[str, int], group_size: int, where: str) -> None:
         inputs: width of each matrix's input by its name.
 
     Raises:
-        SettingError: names the matrices that can't, and the nearest size that fits all.
+        SettingError: names the matrices that can't, and the usual sizes that fit all.
     """
     if group_size == -1:
         return
     wrong = {name: width for name, width in inputs.items() if width % group_size}
     if not wrong:
         return
-    sizes = range(1, max(inputs.values()) + 1)
-    fitting = [size for size in sizes if not any(width % size for width in inputs.values())]
-    closest = max((size for size in fitting if size <= group_size), default=fitting[0])
+    fitting = [str(size) for size in USUAL_SIZES if not any(width % size for width in inputs.values())]
     names = sorted({name.partition(".")[2].partition(".")[2] or name for name in wrong})
     widths = ", ".join(map(str, sorted(set(wrong.values()))))
     raise SettingError(
         f"{where}: {group_size} does not divide the inputs ({widths}) of {len(wrong)} matrices ({', '.join(names)}); "
-        f"the nearest size that fits all is {closest}, -1 gives one group to each output"
+        f"use {' or '.join([*fitting, '-1'])} (-1: one group to each output)"
     )
 
 
-def _candidates(bottom_OG: Tensor, top_OG: Tensor, bits: int, symmetric: bool, search: Search) -> Iterator[Grid]:
+def _candidates(bottom_OG: Tensor, top_OG: Tensor, bits: int, symmetric: bool, search: Search, signs: Signs) -> Iterator[Grid]:
     """The grid that reaches both extremes first, then those that a search tries."""
     half = 1 << (bits - 1)
     if symmetric:
-        scales_OG = torch.where(-bottom_OG > top_OG, bottom_OG, top_OG) / -half
+        signed = signs == "signed"
+        extreme_OG = torch.where(-bottom_OG > top_OG, bottom_OG, top_OG)
+        scales_OG = extreme_OG / -half if signed else torch.maximum(bottom_OG / -half, top_OG / (half - 0.5))
         for shrink in SHRINKS if search == "mse" else (1.0,):
             yield Grid(_stored(scales_OG * shrink), None, bits)
-            if search == "mse":
+            if search == "mse" and signed:
                 yield Grid(_stored(scales_OG * -shrink), None, bits)
         return
     bottom_OG, top_OG = bottom_OG.clamp(max=0.0), top_OG.clamp(min=0.0)  # zero is on the grid: pruned weights stay zero

@@ -27,6 +27,7 @@ from shoestring.compress.restart import Restart
 from shoestring.model import Block, Transformer
 from shoestring.model.inputs import Inputs
 from shoestring.model.linear import linears
+from shoestring.progress import Progress, silent
 
 CHUNK_BYTES = 1 << 30
 """Activations of one block that a chunk may hold. A constant, not a share of this machine's memory: chunks decide the order of
@@ -99,7 +100,7 @@ def walk(
     *,
     precision: str = "fp32",
     restart: Restart | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Progress = silent,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> list[dict[str, Any]]:
     """Compress the matrices of all blocks, in the order of computation; the embedding and the head are left alone.
@@ -126,7 +127,7 @@ def walk(
         first, x_NTC, reports = kept.blocks, kept.x_NTC.to(device), kept.reports
         for name, parts in kept.parts.items():
             put(model, name, method.install(model.get_submodule(name), parts))  # type: ignore[arg-type]
-        progress(f"going on at block {first + 1} of {len(model.blocks)}")
+        progress(f"going on at block {first + 1} of {len(model.blocks)}", first / len(model.blocks))
     rows = max(1, chunk_bytes // _bytes_per_row(model, tokens_NT.shape[1]))
     for layer in range(first, len(model.blocks)):
         solved = _solve_block(model, layer, inputs, x_NTC, rows, method, precision)
@@ -137,7 +138,7 @@ def walk(
         if restart is not None:
             became = {name: solution.parts for name, solution in solved.solutions.items()}
             restart.done(layer + 1, x_NTC, became, reports, len(model.blocks))
-        progress(f"block {layer + 1} of {len(model.blocks)}")
+        progress(f"block {layer + 1} of {len(model.blocks)}", (layer + 1) / len(model.blocks))
     return reports
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from shoestring.compress import cost, prune
-from shoestring.compress.base import Calibrated, Said, input_widths
+from shoestring.compress.base import Calibrated, Note, input_widths
 from shoestring.compress.walk import Group, Solution, squares
 from shoestring.measure import Hardware
 from shoestring.model import Transformer
@@ -94,7 +94,7 @@ class Wanda(Calibrated):
             passes=cost.SCORE_PASSES,
         )
 
-    def _method(self, note: Said) -> WandaMethod:
+    def _method(self, note: Note) -> WandaMethod:
         note(f"wanda: {prune.said(self.pattern)}")
         return WandaMethod(self.sparsity, self.pattern)
 

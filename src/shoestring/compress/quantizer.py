@@ -1,0 +1,77 @@
+"""What techniques that round weights to integers share: bits, groups and scales, and how they fit a model."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor, nn
+
+from shoestring.compress import cost, grid
+from shoestring.compress.base import Compression, Note, config_widths, input_widths
+from shoestring.model import ModelConfig, PackedLinear, Transformer
+from shoestring.technique import Sketch
+
+
+def packed(codes_OI: Tensor, found: grid.Grid, linear: nn.Linear) -> PackedLinear:
+    """The layer that takes a linear layer's place: packed codes, scales in bfloat16."""
+    bias = None if linear.bias is None else linear.bias.data
+    group = codes_OI.shape[1] // found.scales_OG.shape[1]
+    return PackedLinear.from_parts(codes_OI, found.scales_OG.bfloat16(), found.zeros_OG, found.bits, group, bias)
+
+
+def _group_size(size: int) -> int:
+    if size != -1 and size < 1:
+        raise ValueError("must be a number of inputs, or -1 for one group to each output")
+    return size
+
+
+Bits = Annotated[int, Field(ge=2, le=8)]
+GroupSize = Annotated[int, AfterValidator(_group_size)]
+
+
+class Quantizer(Compression):
+    """A technique that stores the blocks' matrices as groups of integers with a scale each."""
+
+    stores: ClassVar[torch.dtype | None] = torch.bfloat16
+
+    bits: Bits = 4
+    """Of a weight."""
+    group_size: GroupSize | None = None
+    """Inputs that share a scale; -1: all, one group to each output. The largest of 128, 64 and 32 that divides the inputs of
+    every matrix when not given."""
+    symmetric: bool = True
+    """False: each group has a zero point too."""
+    scales: grid.Signs = "signed"
+    """signed: a scale takes the sign that makes a symmetric group's step smallest. positive: none is below zero, for readers
+    that need it."""
+
+    def check(self, model: Transformer) -> None:
+        super().check(model)
+        if self.group_size is not None:
+            grid.check_groups(input_widths(model), self.group_size, f"{self.name}.group_size")
+
+    def fitted(self, model: Transformer, note: Note) -> Self:
+        """The same with a group size."""
+        if self.group_size is not None:
+            return self
+        size = grid.default_group_size(input_widths(model).values())
+        each = "one group to each output" if size == -1 else f"groups of {size}"
+        usual = ", ".join(map(str, grid.USUAL_SIZES))
+        why = f"none of {usual}" if size == -1 else f"the largest of {usual} that"
+        note(f"{self.name}: {each}, {why} divides the inputs of every matrix; group_size chooses another")
+        return self.model_copy(update={"group_size": size})
+
+    def _bits(self, sketch: Sketch) -> cost.Bits:
+        """How weights will be stored.
+
+        Raises:
+            SettingError: a group size that does not divide the inputs of the sketch's model.
+        """
+        size = self.group_size
+        if isinstance(sketch.model, ModelConfig):
+            widths = config_widths(sketch.model)
+            size = size or grid.default_group_size(widths.values())
+            grid.check_groups(widths, size, f"{self.name}.group_size")
+        return cost.Bits(self.bits, size or grid.USUAL_SIZES[0], self.symmetric)
