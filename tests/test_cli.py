@@ -114,9 +114,46 @@ def test_data_says_what_it_dropped(call: Call, place: Path) -> None:
 
 
 def test_chat_answers_line_by_line(call: Call) -> None:
-    status, out, _ = call("chat", "tiny", "--max-tokens", "3", "--json", stdin="Hi\nAgain\n")
+    status, out, _ = call("chat", "tiny", "--max-tokens", "3", "--json", stdin="Hi\n\nAgain\n")
     assert status == 0
     assert [json.loads(line)["question"] for line in out.splitlines()] == ["Hi", "Again"]
+
+
+def test_chat_goes_on_when_the_context_is_full(call: Call) -> None:
+    questions = ["How are you?"] * 6
+    status, out, err = call("chat", "tiny", "--max-tokens", "30", stdin="\n".join([*questions, "x" * 100, "Hi"]))
+    assert status == 0
+    assert len(out.splitlines()) >= 7
+    assert "dropped 2 of the oldest messages" in err
+    assert "ask something shorter" in err
+
+
+def test_chat_streams_what_json_says_whole(call: Call) -> None:
+    _, whole, _ = call("chat", "tiny", "--max-tokens", "8", "--json", stdin="Hi\n")
+    _, streamed, _ = call("chat", "tiny", "--max-tokens", "8", stdin="Hi\n")
+    assert streamed.strip() == json.loads(whole)["answer"]
+
+
+def test_a_run_that_broke_its_budget_says_so_and_ends_with_3(call: Call, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "small.yaml").write_text("steps:\n  - pretrained: {source: tiny}\nquality: off\n")
+    status, out, _ = call("run", "small.yaml")
+    assert status == 0
+    assert "runs/small/model" in out
+    assert "shoestring generate runs/small" in out
+    monkeypatch.setattr("shoestring.recipe.broken", lambda budget, used: ["budget.time: 1 s was passed by 50%"])
+    status, out, err = call("run", "small.yaml", "--json")
+    assert status == 3
+    assert err.splitlines()[-1] == "shoestring: budget.time: 1 s was passed by 50%"
+    assert json.loads(out)["broken"]
+
+
+@pytest.mark.parametrize("words", [["generate", "--prompt", "The", "--max-tokens", "2"], ["evaluate", "--text", "text.txt"]])
+def test_a_run_folder_stands_for_its_model(call: Call, place: Path, words: list[str]) -> None:
+    call("run", "small.yaml")
+    for model in ("runs/small", "runs/small/model"):
+        status, out, err = call(words[0], model, *words[1:], "--json")
+        assert status == 0, err
+        assert json.loads(out)["model"] == model
 
 
 def test_plan_and_techniques_speak_json(call: Call) -> None:

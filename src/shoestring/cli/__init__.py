@@ -33,7 +33,7 @@ app.add_typer(plan_app, name="plan")
 def main() -> None:
     """Run the command line; a user's mistake ends in one line on standard error and status 2."""
     try:
-        app(standalone_mode=False)
+        sys.exit(int(app(standalone_mode=False) or 0))  # the status of a typer.Exit
     except ShoestringError as error:
         _fail(str(error))
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,23 +39,12 @@ def chat(
     seed: Annotated[int, typer.Option()] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per answer.")] = False,
 ) -> None:
-    """Talk with a model: one line a question; an empty line or Ctrl-D ends."""
-    from shoestring import infer
+    """Talk with a model: one line a question. Ctrl-C stops an answer, Ctrl-D ends."""
     from shoestring import model as models
+    from shoestring.cli.chat import Chat, converse
 
     sampling = _sampling(max_tokens, temperature, top_p, seed)
-    loaded, tokenizer = models.load(model)
-    messages = [{"role": "system", "content": system}] if system else []
-    while True:
-        print("> ", end="", file=sys.stderr, flush=True)
-        question = sys.stdin.readline().strip()
-        if not question:
-            return
-        messages.append({"role": "user", "content": question})
-        [answer] = infer.generate(loaded, [tokenizer.chat_tokens(messages)], sampling, stop=infer.stop_tokens(tokenizer))
-        text = tokenizer.decode(answer).strip()
-        messages.append({"role": "assistant", "content": text})
-        say(json, {"question": question, "answer": text, "tokens": len(answer)}, text)
+    converse(Chat(*models.load(model), system, sampling), json)
 
 
 def serve(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +11,9 @@ import typer
 
 from shoestring.cli.options import Json, Out, Sets, say
 from shoestring.errors import SettingError
+
+BROKEN_BUDGET = 3
+"""The exit status of a run that was carried out and took more than its budget allows."""
 
 
 def run(
@@ -18,7 +23,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the predicted ledger only.")] = False,
     json: Json = False,
 ) -> None:
-    """Carry out a recipe; what an earlier run has made already is not done again."""
+    """Carry out a recipe; what an earlier run has made already is not done again. Ends with 3 when a limit was passed."""
     from shoestring import recipe as recipes
 
     loaded = recipes.load_recipe(recipe, sets or [])
@@ -112,18 +117,41 @@ def _run(recipe: Any, out: Path | None, json: bool) -> None:
     finally:
         live.close()
     page = room.write(place)
+    broken = recipes.broken(recipe.budget, done.used)
     if json:
         rows = [row.to_json() for row in done.rows]
-        say(True, {"run": str(place), "report": str(page), "used": done.used.to_json(), "ledger": rows}, "")
+        model = None if done.state.checkpoint is None else str(done.state.checkpoint)
+        record = {"run": str(place), "model": model, "report": str(page), "used": done.used.to_json(), "ledger": rows}
+        say(True, {**record, "broken": broken}, "")
     else:
         room.print_table(place)
-        print(f"report: {page}")
+        print(f"report:  {page}")
+        if done.state.checkpoint is not None:
+            print("\n".join(_next_steps(place, done.state.checkpoint)))
+    for line in broken:
+        print(f"shoestring: {line}", file=sys.stderr)
+    if broken:
+        raise typer.Exit(BROKEN_BUDGET)
+
+
+def _next_steps(run: Path, checkpoint: Path) -> list[str]:
+    """Where the model is, and what to type to use it."""
+    from shoestring.recipe.link import MODEL
+    from shoestring.tokenizer import Tokenizer
+
+    model, name = run / MODEL, shlex.quote(str(run))
+    talks = "chat_template" in Tokenizer.open(checkpoint).config
+    lines = [f"model:   {model if model.resolve() == checkpoint.resolve() else checkpoint}", "next:"]
+    lines += [f"  shoestring chat {name}"] if talks else [f'  shoestring generate {name} --prompt "import "']
+    return [*lines, f"  shoestring evaluate {name} --text FILE", f"  shoestring serve {name}"]
 
 
 def _dry_run(recipe: Any, json: bool) -> None:
     from shoestring import measure
     from shoestring import recipe as recipes
     from shoestring.measure import Kind, no_usage
+    from shoestring.plan.explain import lines as formulas
+    from shoestring.train import TrainingPlan
 
     hardware = measure.detect(recipe.device)
     forecasts = recipes.predict(recipe, hardware)
@@ -131,9 +159,10 @@ def _dry_run(recipe: Any, json: bool) -> None:
     for forecast in forecasts:
         total = total.then(forecast.usage)
     rows = [{"step": f.step.name, "predicted": f.usage.to_json(), "disk": f.disk.to_json()} for f in forecasts]
-    planned = [f.sketch.plan for f in forecasts if f.sketch.plan is not None]
-    record = {"recipe": recipe.to_json(), "plan": planned[-1].model_dump(mode="json") if planned else None, "ledger": rows}
-    lines = [f"{'step':24} {'time':>12} {'memory':>12} {'energy':>10} {'money':>10} {'disk':>12}"]
+    plan = next((f.sketch.plan for f in reversed(forecasts) if isinstance(f.sketch.plan, TrainingPlan)), None)
+    record = {"recipe": recipe.to_json(), "plan": plan and plan.model_dump(mode="json"), "ledger": rows}
+    lines = [] if plan is None else ["plan:", *formulas(plan.formulas), ""]
+    lines.append(f"{'step':24} {'time':>12} {'memory':>12} {'energy':>10} {'money':>10} {'disk':>12}")
     for name, usage, disk in [(f.step.name, f.usage, f.disk) for f in forecasts]:
         lines.append(
             f"{name:24} {usage.seconds!s:>12} {usage.peak_memory!s:>12} {usage.energy!s:>10} {usage.money!s:>10} {disk!s:>12}"

@@ -17,11 +17,16 @@ from pathlib import Path
 
 from shoestring.artifact import checksum
 from shoestring.drafts import drafting
-from shoestring.errors import DeviceError, FileError, SettingError, file_error, nearest
+from shoestring.errors import DeviceError, FileError, SettingError, file_error, nearest, shown
+from shoestring.files import read_object
 from shoestring.model.config import ModelConfig
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*", "special_tokens_map.json", "*.jinja")
+
+
+RUN = "run.json"
+"""In a run's folder: what the run was, and where each step's state is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +90,15 @@ def fetch(name: str) -> Path:
 
 
 def locate(source: str | Path) -> Path:
-    """The folder or GGUF file that `source` means: a path, or a name that was fetched before. Downloads nothing.
+    """The folder or GGUF file that `source` means: a path, a run's folder, or a name that was fetched before. Downloads nothing.
 
     Raises:
         SettingError: a name that was not fetched, or an unknown one.
-        FileError: a path that isn't there, or a file that isn't GGUF.
+        FileError: a path that isn't there, a file that isn't GGUF, or a run without a model.
     """
     path, name = Path(source).expanduser(), str(source)
+    if (path / RUN).is_file() and not (path / "config.json").exists():
+        return _of_run(path)
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.is_file():
@@ -108,6 +115,20 @@ def locate(source: str | Path) -> Path:
             return found
         raise SettingError(f"model {name!r}: no such folder, and not in the Hugging Face cache; run: shoestring fetch {name}")
     raise SettingError(f"model {name!r}: no such folder or file, and not a known name; {nearest(name, CATALOGUE)}")
+
+
+def _of_run(folder: Path) -> Path:
+    """The newest checkpoint of a run."""
+    record = read_object(folder / RUN, advice="run its recipe again to write it anew")
+    states = record.get("states")
+    last = next(reversed(states.values()), None) if isinstance(states, dict) else None
+    made = last.get("checkpoint") if isinstance(last, dict) else None
+    if not isinstance(made, str):
+        raise FileError(f"{folder}: this run has made no model yet; run its recipe to the end, or name another model")
+    place = Path(os.path.normpath(folder.resolve() / made))
+    if not place.is_dir():
+        raise FileError(f"{folder}: its model is no longer at {shown(str(place), quote=False)}; run its recipe again to make it")
+    return place
 
 
 def home() -> Path:

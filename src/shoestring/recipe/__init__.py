@@ -1,6 +1,6 @@
 """A run: steps, the store, the ledger."""
 
-from shoestring.recipe.forecast import Forecast, predict, refuse_impossible
+from shoestring.recipe.forecast import Forecast, broken, predict, refuse_impossible
 from shoestring.recipe.ledger import Row, read, versions
 from shoestring.recipe.recipe import Recipe, Step, budget, build, load_recipe
 from shoestring.recipe.rooms import choices, find, techniques
@@ -15,6 +15,7 @@ __all__ = [
     "Silent",
     "Step",
     "Watch",
+    "broken",
     "budget",
     "build",
     "choices",

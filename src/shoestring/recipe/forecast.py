@@ -14,6 +14,10 @@ _CORPUS_ON_DISK = 0.35
 """Bytes of compressed Parquet per byte of text: measured on the standard library's source, 2026-11."""
 
 
+LIMITS = (("time", "seconds", "s"), ("memory", "peak_memory", "B"), ("energy", "energy", "J"), ("money", "money", "USD"))
+"""Each limit of a budget with the figure of a usage that it limits, and the unit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """What one step will use, and what will be known after it."""
@@ -78,12 +82,7 @@ def refuse_impossible(recipe: Recipe, forecasts: Sequence[Forecast]) -> None:
         BudgetError: every limit that will be passed, with what is short and the dearest step.
     """
     short = []
-    for key, resource, unit in (
-        ("time", "seconds", "s"),
-        ("memory", "peak_memory", "B"),
-        ("energy", "energy", "J"),
-        ("money", "money", "USD"),
-    ):
+    for key, resource, unit in LIMITS:
         limit = getattr(recipe.budget, key)
         costs = [(getattr(f.usage, resource).value or 0.0, f.step.name) for f in forecasts]
         total = max(costs)[0] if key == "memory" else sum(cost for cost, _ in costs)
@@ -95,6 +94,17 @@ def refuse_impossible(recipe: Recipe, forecasts: Sequence[Forecast]) -> None:
             )
     if short:
         raise BudgetError("; ".join(short) + "; raise the limit or take steps out")
+
+
+def broken(budget: Budget, used: Usage) -> list[str]:
+    """A line for each limit of the budget that was passed after all."""
+    lines = []
+    for key, resource, unit in LIMITS:
+        limit, figure = getattr(budget, key), getattr(used, resource)
+        if limit is not None and figure.value is not None and figure.value > limit:
+            over = f"{human(figure.value, unit)} ({figure.kind})"
+            lines.append(f"budget.{key}: {human(limit, unit)} was passed by {figure.value / limit - 1:.1%}, the run took {over}")
+    return lines
 
 
 def disk(part: Part, prediction: Prediction) -> Quantity:

@@ -146,7 +146,9 @@ def build(content: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
     for change in sets:
         with faults.gathered():
             _set(change, named, content)
-    raw = _Raw.model_construct(steps=[None], **{key: content[key] for key in ("budget", "quality") if isinstance(content.get(key), dict)})
+    raw = _Raw.model_construct(
+        steps=[None], **{key: content[key] for key in ("budget", "quality") if isinstance(content.get(key), dict)}
+    )
     with faults.gathered():
         raw = configure(_Raw, {**content, "steps": [None]} if named else content, "recipe")
     limits, evaluation = Budget(), None

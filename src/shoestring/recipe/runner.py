@@ -22,6 +22,7 @@ from shoestring.measure import UNITS, Hardware, Kind, Meter, Quantity, Usage, co
 from shoestring.recipe import ledger, store
 from shoestring.recipe.forecast import Forecast, ahead, informed, left, predict, refuse_impossible
 from shoestring.recipe.ledger import Quality, Row
+from shoestring.recipe.link import link_model
 from shoestring.recipe.place import claim
 from shoestring.recipe.recipe import Recipe, Step
 from shoestring.technique import PARTS, Sketch, State, Work
@@ -108,6 +109,8 @@ def run(recipe: Recipe, out: Path, store_folder: Path | None = None, watch: Watc
         for number, step in enumerate(recipe.steps):
             _carry_out(current, number, step, watch)
             _write(current, "running")
+            if step.technique.gives == "checkpoint" and (note := link_model(out, current.state.need("checkpoint", step.name))):
+                watch.note(note)
         _write(current, "finished")
     return current
 

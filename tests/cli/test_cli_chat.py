@@ -1,0 +1,101 @@
+"""A conversation: which turns stay, what stops an answer, and the keys of a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shoestring.cli.chat import Chat, Message, fitted
+from shoestring.infer import Sampling
+from shoestring.model import ModelConfig, Transformer, save
+from shoestring.tokenizer import Tokenizer
+
+
+def _conversation(turns: int, system: bool) -> list[Message]:
+    said = [{"role": "system", "content": "S"}] if system else []
+    for turn in range(turns):
+        said += [{"role": "user", "content": f"q{turn}"}, {"role": "assistant", "content": f"a{turn}"}]
+    return [*said, {"role": "user", "content": "last"}]
+
+
+@pytest.mark.parametrize("system", [True, False])
+@pytest.mark.parametrize("room", [0, 1, 3, 4, 5, 8, 100])
+def test_the_newest_whole_turns_stay_and_the_system_prompt(system: bool, room: int) -> None:
+    messages = _conversation(4, system)
+    kept = fitted(messages, len, room)
+    first = int(system)
+    assert kept[:first] == messages[:first]
+    assert kept[first:] == messages[len(messages) - len(kept) + first :]
+    assert kept[first]["role"] == "user"
+    assert len(kept) <= max(room, first + 1)
+    assert len(kept) == len(messages) or len(kept) + 2 > room
+
+
+@pytest.fixture(scope="module")
+def tiny() -> tuple[Transformer, Tokenizer]:
+    tokenizer = Tokenizer.from_ranks({bytes([byte]): byte for byte in range(256)}, r"\s?\w+|\W", ["<|endoftext|>"])
+    config = ModelConfig(vocabulary=tokenizer.vocabulary, width=32, layers=1, heads=2, context=64)
+    return Transformer(config).initialise(0).eval(), tokenizer
+
+
+def test_an_interrupted_answer_stays_in_the_conversation(tiny: tuple[Transformer, Tokenizer]) -> None:
+    chat = Chat(*tiny, "Be kind.", Sampling(max_tokens=20))
+    pieces: list[str] = []
+
+    def show(piece: str) -> None:
+        pieces.append(piece)
+        if len(pieces) == 3:
+            raise KeyboardInterrupt
+
+    text, tokens, note = chat.answer("Hi", show)
+    assert note == "stopped"
+    assert len(tokens) == 3
+    assert chat.messages[-1] == {"role": "assistant", "content": text}
+    assert [message["role"] for message in chat.messages] == ["system", "user", "assistant"]
+
+
+def test_the_same_question_twice_is_not_answered_alike(tiny: tuple[Transformer, Tokenizer]) -> None:
+    answers = []
+    for asked in range(2):
+        chat = Chat(*tiny, "", Sampling(max_tokens=20))
+        chat.asked = asked
+        answers.append(chat.answer("Hi", lambda piece: None)[1])
+    assert answers[0] != answers[1]
+
+
+def test_keys_on_a_terminal(tiny: tuple[Transformer, Tokenizer], tmp_path: Path) -> None:
+    save(*tiny, tmp_path / "tiny")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "shoestring", "chat", "tiny", "--max-tokens", "4"]
+    environment = {**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # makes it the controlling terminal: Ctrl-C is a signal
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        _wait(ours, "> ")
+        os.write(ours, b"Ha\x7fi\n")  # a backspace
+        _wait(ours, "> ")
+        os.write(ours, b"\x03")
+        _wait(ours, "Ctrl-D ends")
+        os.write(ours, b"\x1b[A\n")  # up: the line before once more
+        assert "Hi" in _wait(ours, "\n> ")
+        os.write(ours, b"\x04")
+        assert process.wait(timeout=30) == 0
+    os.close(ours)
+
+
+def _wait(terminal: int, text: str, seconds: float = 60.0) -> str:
+    """What the terminal shows until `text` is among it."""
+    seen, end = b"", time.monotonic() + seconds
+    while text.encode() not in seen.replace(b"\r\n", b"\n"):
+        assert select.select([terminal], [], [], max(0.0, end - time.monotonic()))[0], seen
+        seen += os.read(terminal, 4096)
+    return seen.decode()
