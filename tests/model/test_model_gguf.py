@@ -57,6 +57,10 @@ def write_gguf(file: Path, model: Transformer, kind: KINDS = KINDS.F32, **change
     writer.add_token_types([3, *[1] * 259, 3, 3])
     writer.add_token_merges(["Ġ t", "h e", "Ġt he"])
     writer.add_eos_token_id(260)
+    if "add_bos" in changes:
+        writer.add_bos_token_id(0)
+        if changes["add_bos"] is not None:
+            writer.add_add_bos_token(bool(changes["add_bos"]))
     for name in ("eot", "eom"):
         if name in changes:
             writer.add_uint32(f"tokenizer.ggml.{name}_token_id", changes[name])
@@ -155,6 +159,17 @@ def test_the_tokenizer_round_trips(tmp_path: Path) -> None:
     text = "the 12 the\n naïve ½ <|endoftext|>"
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.encode(" the") == [259]
+
+
+@pytest.mark.parametrize(
+    ("pre", "flag", "prefix"), [("smollm", None, ()), ("smollm", True, (0,)), ("llama-bpe", None, (0,)), ("llama-bpe", False, ())]
+)
+def test_what_stands_before_a_text(pre: str, flag: bool | None, prefix: tuple[int, ...], tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", model(), pre=pre, add_bos=flag)
+    tokenizer = load_tokenizer(tmp_path / "m.gguf")
+    assert tokenizer.prefix == prefix
+    tokenizer.save(tmp_path)
+    assert load_tokenizer(tmp_path).prefix == prefix
 
 
 @pytest.fixture(scope="module")

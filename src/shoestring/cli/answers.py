@@ -25,8 +25,9 @@ def generate(
 
     sampling = _sampling(max_tokens, temperature, top_p, seed)
     loaded, tokenizer = models.load(model)
-    [answer] = infer.generate(loaded, [tokenizer.encode(prompt) or [tokenizer.end]], sampling, stop=infer.stop_tokens(tokenizer))
-    text = tokenizer.decode(answer)
+    tokens = tokenizer.prompt(prompt)
+    [answer] = infer.generate(loaded, [tokens], sampling, stop=infer.stop_tokens(tokenizer))
+    text = tokenizer.answer(tokens, answer)
     say(json, {"model": model, "prompt": prompt, "text": text, "tokens": len(answer)}, prompt + text)
 
 

@@ -49,7 +49,7 @@ class Chat:
             show: given each piece of the answer as it is made. A KeyboardInterrupt ends the answer; what was made stays.
         """
         from shoestring.infer import generate, stop_tokens
-        from shoestring.serve.text import TextStream
+        from shoestring.tokenizer import TextStream
 
         context = self.model.config.context
         asked = [*self.messages, {"role": "user", "content": question}]
@@ -62,7 +62,7 @@ class Chat:
         limit = min(self.sampling.max_tokens, room)
         sampling = self.sampling.model_copy(update={"max_tokens": limit, "seed": (self.sampling.seed or 0) + self.asked})
         self.asked += 1
-        stream, tokens, ends = TextStream(self.tokenizer), list[int](), stop_tokens(self.tokenizer)
+        stream, tokens, ends = TextStream(self.tokenizer, prompt), list[int](), stop_tokens(self.tokenizer)
 
         def on_token(row: int, token: int) -> None:
             if token not in ends:
@@ -76,7 +76,7 @@ class Chat:
         show(stream.flush())
         if len(tokens) == limit and not note:
             note = f"cut off after {limit:,} tokens; --max-tokens allows more" if limit < room else "cut off: the context is full"
-        text = self.tokenizer.decode(tokens).strip()
+        text = self.tokenizer.answer(prompt, tokens).strip()
         self.messages = [*kept, {"role": "assistant", "content": text}]
         return text, tokens, note
 

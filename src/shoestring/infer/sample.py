@@ -35,6 +35,7 @@ class Sample(Technique):
     saves: ClassVar[tuple[str, ...]] = ("computation",)
     reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
     gives: ClassVar[Part] = "text"
+    version: ClassVar[int] = 2
 
     prompts: tuple[str, ...] = Field(("import ", "def main(", "Return the ", "The most important thing is"), min_length=1)
     """Texts to continue; an empty one starts a document."""
@@ -94,7 +95,8 @@ class Sample(Technique):
             work.progress(f"{made} tokens")
 
         answers = generate(model, prompts, settings, stop_tokens(tokenizer), on_token)
-        samples = [{"prompt": text, "text": tokenizer.decode(answer)} for text, answer in zip(self.prompts, answers)]
+        texts = [tokenizer.answer(prompt, answer) for prompt, answer in zip(prompts, answers)]
+        samples = [{"prompt": prompt, "text": text} for prompt, text in zip(self.prompts, texts)]
         # The token that stops an answer took a step too, though it is not part of it.
         steps = [min(len(answer), one.max_tokens - 1) for answer, one in zip(answers, settings)]
         return samples, self._flops(model.config, [len(prompt) for prompt in prompts], steps)
@@ -102,7 +104,7 @@ class Sample(Technique):
     def _tokens(self, text: str, tokenizer: Tokenizer) -> list[int]:
         if self.chat:
             return tokenizer.chat_tokens([{"role": "user", "content": text}])
-        return tokenizer.encode(text) or [tokenizer.end]
+        return tokenizer.prompt(text)
 
     @staticmethod
     def _flops(config: ModelConfig, prompts: list[int], steps: list[int]) -> float:

@@ -31,7 +31,7 @@ class Pretrained(Technique):
     name: ClassVar[str] = "pretrained"
     room: ClassVar[str] = "model"
     row: ClassVar[str] = ""
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     saves: ClassVar[tuple[str, ...]] = ("computation", "energy", "money", "data")
     gives: ClassVar[Part] = "checkpoint"
 

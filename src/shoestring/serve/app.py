@@ -55,7 +55,7 @@ def build(model: Transformer, tokenizer: Tokenizer, name: str, settings: Setting
     @app.post("/v1/completions", responses=ANSWERS)
     async def completions(body: Completion, request: HTTPRequest) -> Response:
         """Continue a text."""
-        prompt = body.prompt if isinstance(body.prompt, list) else await asyncio.to_thread(tokenizer.encode, body.prompt)
+        prompt = body.prompt if isinstance(body.prompt, list) else await asyncio.to_thread(tokenizer.prompt, body.prompt)
         return await service.respond(request, body, prompt or [tokenizer.end])
 
     @app.post("/v1/chat/completions", responses=ANSWERS)

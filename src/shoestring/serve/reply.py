@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from fastapi import Request as HTTPRequest
 
 from shoestring.infer import Engine, Sampling
-from shoestring.serve.text import StopStrings, TextStream
-from shoestring.tokenizer import Tokenizer
+from shoestring.serve.text import StopStrings
+from shoestring.tokenizer import TextStream, Tokenizer
 
 
 class Failed(Exception):
@@ -31,7 +31,7 @@ class Reply:
         """
         loop = asyncio.get_running_loop()
         self._tokens: asyncio.Queue[int | None] = asyncio.Queue()
-        self._text, self._stops = TextStream(tokenizer), StopStrings(stops)
+        self._text, self._stops = TextStream(tokenizer, prompt), StopStrings(stops)
         self.id = uuid.uuid4().hex
         self.created = int(time.time())
         self.prompt_tokens, self.made = len(prompt), 0

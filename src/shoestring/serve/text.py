@@ -1,46 +1,8 @@
-"""From tokens to text as they come: no character is ever cut in two, and no part of a stop string slips out."""
+"""Text as it comes, of which no part of a stop string slips out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from shoestring.tokenizer import Tokenizer
-
-BROKEN = "\ufffd"
-"""What decoders put for bytes that are not, or not yet, UTF-8."""
-WINDOW = 16
-"""Tokens decoded again with each new one: enough for a character's four bytes and for marks that depend on neighbours."""
-
-
-class TextStream:
-    """Decodes an answer token by token. The pieces put together are the decoded answer."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._window: list[int] = []
-        self._shown = 0
-
-    def push(self, token: int) -> str:
-        """The text that this token completes; empty in the middle of a character."""
-        self._window.append(token)
-        text = self._tokenizer.decode(self._window)
-        end = _whole(text)
-        piece = text[self._shown : end]
-        self._shown = max(self._shown, end)
-        # In the middle of a character the window keeps its beginning, unless the answer is no UTF-8 at all.
-        if len(self._window) > WINDOW and (end == len(text) or len(self._window) > 4 * WINDOW):
-            self._window = self._window[-WINDOW // 2 :]
-            self._shown = _whole(self._tokenizer.decode(self._window))
-        return piece
-
-    def flush(self) -> str:
-        """What is left at the end of the answer: an unfinished character, as a replacement mark."""
-        return self._tokenizer.decode(self._window)[self._shown :]
-
-
-def _whole(text: str) -> int:
-    """Length of a text without what may be an unfinished character at its end: up to three replacement marks."""
-    return len(text) - min(3, len(text) - len(text.rstrip(BROKEN)))
 
 
 class StopStrings:

@@ -23,8 +23,10 @@ from shoestring.tokenizer import bytelevel, template
 from shoestring.tokenizer.chat import Rendered, rendered
 from shoestring.tokenizer.fast import Fast, fast_encoder
 from shoestring.tokenizer.library import Library
+from shoestring.tokenizer.prefix import prefix
+from shoestring.tokenizer.stream import TextStream, text_after
 
-__all__ = ["Rendered", "Tokenizer"]
+__all__ = ["Rendered", "TextStream", "Tokenizer"]
 
 _ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "<|eot_id|>")
 """Names that end a document, in order of preference, for a tokenizer whose configuration names none."""
@@ -52,6 +54,8 @@ class Tokenizer:
     Attributes:
         vocabulary: number of ids: the largest id plus one.
         end: the id that ends a document.
+        start: the id that stands before a text with nothing before it, where one is needed: BOS, or `end` without one.
+        prefix: the ids that stand before every text by the tokenizer's own rule, usually BOS or none.
         special: the ids of special tokens by name.
         unknown: the id for what the vocabulary lacks, None for a tokenizer with bytes.
         ends: the ids that end an answer: `end`, the usual ends of a turn where they are special tokens, and what the files of
@@ -75,6 +79,12 @@ class Tokenizer:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileError(f"{where}: not a tokenizer.json that can be read ({error!r}); export the tokenizer again") from error
         self.end: int = self._find_end()
+        bos = self._ids.get(_token_text(self.config.get("bos_token")) or "")
+        self.start: int = self.end if bos is None else bos
+        try:
+            self.prefix: tuple[int, ...] = prefix(record, self.config, bos)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise FileError(f"{where}: its post_processor can't be read ({error!r}); export the tokenizer again") from error
         model = record["model"]
         self.unknown: int | None = model.get("unk_id") if "unk_id" in model else self._ids.get(model.get("unk_token"))
         self.ends: frozenset[int] = frozenset({self.end, *(self.special[name] for name in ANSWER_ENDS if name in self.special)})
@@ -88,6 +98,13 @@ class Tokenizer:
         if fast is not None and fast.takes(text, special):
             return fast.encode(text)
         return self._library.encode([text], special)[0]
+
+    def prompt(self, text: str) -> list[int]:
+        """The ids of a text as a model should see it from its beginning: `prefix` and the text; special tokens in it are text.
+
+        Never empty: where there is nothing to see, the end of a document stands before what comes.
+        """
+        return [*self.prefix, *self.encode(text)] or [self.end]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of many texts, with a thread per core."""
@@ -114,10 +131,17 @@ class Tokenizer:
     def decode(self, tokens: Sequence[int], special: bool = False) -> str:
         """The text of some ids; bytes that are not UTF-8 become U+FFFD. Special tokens are left out unless `special`."""
         numbers = [int(token) for token in tokens]
-        if bytelevel.is_byte_level(self.record):
+        if self.byte_level:
             return b"".join(self.token_bytes(number, special) for number in numbers).decode("utf-8", errors="replace")
         known = [number for number in numbers if 0 <= number < self.vocabulary]
         return self._library.decode(known, special)
+
+    def answer(self, before: Sequence[int], tokens: Sequence[int]) -> str:
+        """The text of an answer to a prompt: what both read as, less what the prompt reads as; a first space stays.
+
+        The pieces of a `TextStream`, joined, are this text.
+        """
+        return text_after(self, before, tokens)
 
     def token_bytes(self, token: int, special: bool = True) -> bytes:
         """The bytes that one id stands for; nothing for an id without a token, and for a special one unless `special`."""
@@ -238,6 +262,16 @@ class Tokenizer:
         return cls(record, {"eos_token": special[0]} | (config or {}) if special else config, "from_ranks")
 
     # ------------------------------------------------------------ inside
+
+    @cached_property
+    def byte_level(self) -> bool:
+        """Whether tokens are bytes in the byte alphabet."""
+        return bytelevel.is_byte_level(self.record)
+
+    @cached_property
+    def byte_tokens(self) -> frozenset[int]:
+        """The ids of SentencePiece's single bytes, such as `<0x0A>`."""
+        return frozenset(number for token, number in self._ids.items() if bytelevel.FALLBACK.fullmatch(token))
 
     @cached_property
     def _library(self) -> Library:

@@ -6,6 +6,7 @@ that are printable Latin-1 stand for themselves, the 68 others for the character
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -21,6 +22,10 @@ TO_TEXT = _alphabet()
 """The character that stands for each byte."""
 TO_BYTE = {character: byte for byte, character in TO_TEXT.items()}
 """The byte that each character stands for."""
+
+
+FALLBACK = re.compile("<0x[0-9A-Fa-f]{2}>")
+"""SentencePiece's tokens for single bytes."""
 
 
 def to_bytes(token: str) -> bytes | None:
@@ -64,7 +69,7 @@ def byte_table(record: Mapping[str, Any], ids: Mapping[str, int], vocabulary: in
 
 def _sentencepiece_bytes(token: str, prefix: str) -> bytes:
     """The bytes of a token of SentencePiece (`▁` is a space, `<0x0A>` a byte) or WordPiece (`##` joins to the word before)."""
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+    if FALLBACK.fullmatch(token):
         return bytes([int(token[3:5], 16)])
     if prefix and token.startswith(prefix):
         token = token[len(prefix) :]

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from shoestring.errors import FileError, nearest
 from shoestring.tokenizer import bytelevel
+from shoestring.tokenizer.prefix import post_processor
 
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 _GPT2 = {**_BYTES, "use_regex": True}
@@ -32,6 +33,9 @@ PRE_TOKENIZERS: dict[str, list[dict[str, Any]]] = {
     "qwen2": [_split(_words(r"\p{N}")), _BYTES],
 }
 """How text is cut before merging, by llama.cpp's name (tokenizer.ggml.pre)."""
+
+BEGINS = frozenset({"llama-bpe"})
+"""Of these, those that put BOS before a text where tokenizer.ggml.add_bos_token does not say, as in llama.cpp."""
 
 CONTROL, USER_DEFINED = 3, 4
 """Values of tokenizer.ggml.token_type."""
@@ -83,6 +87,9 @@ def build(metadata: Metadata) -> tuple[dict[str, Any], dict[str, Any]]:
         steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps},
         ignore_merges=cut == "llama-bpe",
     )
+    bos = metadata.get("tokenizer.ggml.bos_token_id")
+    if metadata.get("tokenizer.ggml.add_bos_token", cut in BEGINS) and bos is not None and bos < len(tokens):
+        record["post_processor"] = post_processor(tokens[bos], bos)
     return record, _config(metadata, tokens)
 
 
