@@ -165,9 +165,9 @@ class Work:
 
 
 class Technique(BaseModel):
-    """One entry of a recipe. Its fields are its settings, its docstring says what it does."""
+    """One entry of a recipe. Its fields are its settings, the docstring under each says what it means; its own what it does."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False, use_attribute_docstrings=True)
 
     name: ClassVar[str]
     """Its key in a recipe, lower case."""

@@ -76,6 +76,7 @@ class Distil(Technique):
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Weight of the text's own next token."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    """At the schedule's peak."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps until the learning rate's peak; then it falls along a cosine."""
     batch_tokens: Count = 8192

@@ -22,6 +22,7 @@ class Magnitude(Weights):
     saves: ClassVar[tuple[str, ...]] = ("storage",)
 
     sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the weights that become zero."""
     pattern: prune.Pattern = "unstructured"
     """n:m keeps n of every m neighbouring inputs."""
     scope: prune.Scope = "layer"

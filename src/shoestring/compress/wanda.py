@@ -67,6 +67,7 @@ class Wanda(Calibrated):
     saves: ClassVar[tuple[str, ...]] = ("storage",)
 
     sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the weights that become zero."""
     pattern: prune.Pattern = "unstructured"
     """2:4 and 4:8 keep that many of every run of neighbouring inputs."""
 

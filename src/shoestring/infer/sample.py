@@ -40,9 +40,13 @@ class Sample(Technique):
     prompts: tuple[str, ...] = Field(("import ", "def main(", "Return the ", "The most important thing is"), min_length=1)
     """Texts to continue; an empty one starts a document."""
     max_tokens: int = Field(64, gt=0)
+    """Tokens of each continuation at the most."""
     temperature: float = Field(0.8, ge=0)
+    """0 always takes the likeliest token; 1 draws as the model says; above, more evenly."""
     top_k: int = Field(0, ge=0)
+    """Draw from this many likeliest tokens; 0: from all."""
     top_p: float = Field(0.95, gt=0, le=1)
+    """Draw from the likeliest tokens that together have this share of the probability."""
     chat: bool = False
     """Set each prompt as a user's message in the model's chat form, instead of as a text to continue."""
 

@@ -6,8 +6,10 @@ It is generated from the classes. `docs/taxonomy.md` sets it beside every row of
 from __future__ import annotations
 
 import csv
+import importlib
 import inspect
 import json
+import textwrap
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 from shoestring.artifact import write_whole
 from shoestring.errors import SettingError, nearest
 from shoestring.recipe import rooms
+from shoestring.recipe.schema import settings
 
 Entry = dict[str, Any]
 
@@ -37,7 +40,7 @@ def entries(room: str | None = None) -> list[Entry]:
             "does": (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " "),
             "saves": list(kind.saves),
             "paper": kind.paper,
-            "settings": {key: _setting(info) for key, info in kind.model_fields.items()},
+            "settings": settings(kind),
         }
         for kind in rooms.techniques().values()
     ]
@@ -54,6 +57,31 @@ def entries(room: str | None = None) -> list[Entry]:
         for choice in rooms.choices()
     ]
     return [entry for entry in found if room in (None, entry["room"])]
+
+
+def explain(name: str) -> str:
+    """A technique for a person: its idea, its paper, every setting with its default, what is allowed and what it means.
+
+    Raises:
+        SettingError: no such technique.
+    """
+    kind = rooms.find(name, "techniques")
+    idea = inspect.cleandoc(importlib.import_module(kind.__module__).__doc__ or "")
+    facts = {
+        "room": kind.room,
+        "saves": ", ".join(kind.saves),
+        "paper": kind.paper,
+        "reads": ", ".join(kind.reads),
+        "gives": kind.gives,
+    }
+    lines = [f"{kind.name}: {inspect.getdoc(kind) or ''}", "", idea, ""]
+    lines += [f"{key:6} {value}" for key, value in facts.items() if value]
+    found = settings(kind)
+    lines += ["", "settings:" if found else "no settings"]
+    for key, one in found.items():
+        lines.append(f"  {key}: {_default(one)}  ({one['allowed']})")
+        lines += textwrap.wrap(" ".join(one["does"].split()), 100, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)
 
 
 def taxonomy() -> list[dict[str, str]]:
@@ -78,14 +106,6 @@ def write_pages(folder: Path, results: Path) -> list[Path]:
     return [folder / name for name in pages]
 
 
-def _setting(info: Any) -> dict[str, Any]:
-    default = None if info.is_required() else info.get_default(call_default_factory=True)
-    return {
-        "default": default if isinstance(default, int | float | str | bool | None) else str(default),
-        "does": info.description or "",
-    }
-
-
 def _catalogue_page(found: Iterable[Entry], effects: dict[str, str]) -> str:
     lines = [
         "# Catalogue",
@@ -105,8 +125,11 @@ def _catalogue_page(found: Iterable[Entry], effects: dict[str, str]) -> str:
         lines.append("")
         for entry in here:
             if entry.get("settings"):
-                lines += [f"### {entry['name']}", "", "| setting | default |", "|---|---|"]
-                lines += [f"| `{key}` | `{setting['default']}` |" for key, setting in entry["settings"].items()]
+                lines += [f"### {entry['name']}", "", "| setting | default | allowed | meaning |", "|---|---|---|---|"]
+                for key, one in entry["settings"].items():
+                    default = _default(one) if one.get("default") is None else f"`{_default(one)}`"
+                    cells = [f"`{key}`", default, one["allowed"], one["does"]]
+                    lines.append("| " + " | ".join(map(_cell, cells)) + " |")
                 lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
@@ -128,6 +151,13 @@ def _taxonomy_page(found: Iterable[Entry]) -> str:
         here = ", ".join(f"`{entry['name']}`" for entry in found if row["row"] in entry["row"].split(", "))
         lines.append("| " + " | ".join(_cell(cell) for cell in (row["row"], row["room"], row["what"], row["when"], here)) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _default(setting: Entry) -> str:
+    """A setting's default as a recipe would write it."""
+    if setting.get("default") is None:
+        return "not given" if "default" in setting else "must be given"
+    return json.dumps(setting["default"], ensure_ascii=False).strip('"')
 
 
 def _cell(text: str) -> str:

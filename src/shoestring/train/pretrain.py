@@ -48,31 +48,41 @@ class Pretrain(Technique):
     gives: ClassVar[Part] = "checkpoint"
 
     model: Literal["auto"] | dict[str, Any] = "auto"
+    """auto: as the plan step decided; else a ModelConfig, such as {width: 256, layers: 5, heads: 4, context: 256}."""
     tokens: Count | None = None
     """To read in all; once through the training tokens when neither this, nor steps, nor a plan says."""
     steps: Count | None = None
+    """Optimizer steps; as planned, or as `tokens` make them, when not given."""
     batch_tokens: Count | None = None
     """Tokens of one optimizer step."""
     micro_batch: Count | None = None
     """Sequences in memory at one time; made smaller when it does not divide the batch."""
     learning_rate: Positive | None = None
+    """At the schedule's peak; as planned when not given."""
     warmup: Annotated[int, Field(ge=0)] | None = None
     """Steps."""
     decay: Annotated[int, Field(ge=0)] | None = None
     """Steps."""
     schedule: ScheduleName = "wsd"
+    """wsd: stable, then falling over the last `decay` steps; cosine: falling all the way."""
     optimizer: Literal["adamw"] = "adamw"
+    """AdamW, its weight decay apart from the gradient (arXiv 1711.05101)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Pulls matrices towards zero; embeddings, norms and biases are left alone."""
     clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the whole gradient; 0 leaves it as it is."""
     precision: Precision | None = None
     """As planned; without a plan bf16 on a GPU, fp32 on a CPU."""
     compile: Compile | None = None
     """regional on a GPU, none on a CPU, when not given."""
     loss_chunk: Annotated[int, Field(ge=0)] = CHUNK
+    """Tokens whose logits exist at one time; 0: those of the whole micro-batch."""
     packing: Literal["stream", "bestfit"] = "stream"
     """How documents fill sequences: cut wherever one is full, or packed whole where they fit (arXiv 2404.10830)."""
     deterministic: bool = False
+    """On a GPU: kernels whose sums have a fixed order, so that a rerun is equal bit for bit; slower. A CPU always does."""
     log_every: Count = 10
+    """Steps between two records of the log."""
     checkpoint_every: Positive = 30.0
     """Seconds between restart points."""
     time_limit: Positive | None = None

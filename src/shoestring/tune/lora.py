@@ -50,6 +50,7 @@ class LoRA(Technique):
     gives: ClassVar[Part] = "checkpoint"
 
     rank: Count = 8
+    """Rank of the learned change of each matrix."""
     alpha: Positive = 16.0
     """The change is scaled by alpha / rank."""
     rank_stabilised: bool = False
@@ -57,14 +58,17 @@ class LoRA(Technique):
     targets: tuple[str, ...] = Field(("all",), min_length=1)
     """Matrices to adapt: names such as "query", "mixer.value", "feed_forward.down", or "all"."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the adapter's inputs that is left out at random while it learns."""
     keep_zeros: bool = True
     """Zeros of pruned matrices stay: their change is masked. Without it merging fills them."""
     data: FileName | None = None
     """JSONL or Parquet with `messages`, instead of the tokens."""
     learning_rate: Positive = 2e-4
+    """At the schedule's peak."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the steps until the learning rate's peak; then it falls along a cosine."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Pulls the adapter's matrices towards zero."""
     steps: Count | None = None
     """As many as `epochs` needs when not given."""
     epochs: Positive = 1.0
