@@ -147,6 +147,38 @@ def test_a_run_that_broke_its_budget_says_so_and_ends_with_3(call: Call, place: 
     assert json.loads(out)["broken"]
 
 
+def test_compress_takes_a_run_folder(call: Call, place: Path) -> None:
+    call("run", "small.yaml")
+    status, _, err = call("compress", "rtn", "runs/small", "rounded", "--set", "group_size=32")
+    assert status == 0, err
+    assert (place / "rounded" / "config.json").is_file()
+    (place / "again.yaml").write_text("steps:\n  - pretrained: {source: runs/small}\nquality: off\n")
+    assert json.loads(call("run", "again.yaml", "--json")[1])["ledger"][0]["reused"] is False
+    (place / "runs" / "small" / "note.txt").touch()  # what else lies there does not count
+    assert json.loads(call("run", "again.yaml", "--json")[1])["ledger"][0]["reused"] is True
+
+
+def test_generate_streams_what_json_says_whole(call: Call) -> None:
+    words = ["generate", "tiny", "--prompt", "The", "--max-tokens", "12", "--seed", "3"]
+    assert call(*words)[1] == "The" + json.loads(call(*words, "--json")[1])["text"] + "\n"
+
+
+def test_the_version_and_the_schema(call: Call) -> None:
+    status, out, _ = call("--version")
+    assert (status, out.startswith("shoestring 0.")) == (0, True)
+    status, out, _ = call("techniques", "--schema")
+    assert json.loads(out)["properties"]["steps"]
+    status, out, _ = call("techniques", "gptq")
+    assert "bits: 4  (whole number, 2 to 8)" in out
+    assert json.loads(call("techniques", "gptq", "--json")[1])["settings"]["bits"]["default"] == 4
+
+
+def test_a_shell_completes_commands(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in (("_SHOESTRING_COMPLETE", "complete_bash"), ("COMP_WORDS", "shoestring ev"), ("COMP_CWORD", "1")):
+        monkeypatch.setenv(key, value)
+    assert call()[1].split() == ["evaluate"]
+
+
 @pytest.mark.parametrize("words", [["generate", "--prompt", "The", "--max-tokens", "2"], ["evaluate", "--text", "text.txt"]])
 def test_a_run_folder_stands_for_its_model(call: Call, place: Path, words: list[str]) -> None:
     call("run", "small.yaml")
@@ -187,6 +219,7 @@ def test_plan_and_techniques_speak_json(call: Call) -> None:
         (["plan", "--time", "1 h", "--device", "h2000"], "did you mean 'h200'"),
         (["techniques", "--room", "compres"], "did you mean 'compress'"),
         (["fetch", "nonsense"], "nonsense"),
+        (["techniques", "gtpq"], "did you mean 'gptq'"),
         (["nonsense"], "nonsense"),
     ],
 )

@@ -8,10 +8,14 @@ Every command takes `--json` (one JSON object on standard output, everything els
 from __future__ import annotations
 
 import os
+import platform
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
+from shoestring import __version__
 from shoestring.cli.answers import chat, generate, serve
 from shoestring.cli.models import compress, data, evaluate, fetch, tune
 from shoestring.cli.plans import calibrate, plan_app
@@ -20,11 +24,27 @@ from shoestring.errors import ShoestringError, file_error
 
 app = typer.Typer(
     name="shoestring",
-    help="Build, adapt, shrink and serve language models within a budget, and see what every step cost.",
     no_args_is_help=True,
-    add_completion=False,
+    epilog="shoestring --install-completion lets the shell complete commands and options.",
     pretty_exceptions_enable=False,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        versions = {name: metadata.version(name) for name in ("torch", "daft")}
+        about = ", ".join([f"Python {platform.python_version()}", *(f"{name} {version}" for name, version in versions.items())])
+        print(f"shoestring {__version__} ({about})")
+        raise typer.Exit
+
+
+@app.callback()
+def _about(
+    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version.")] = False,
+) -> None:
+    """Build, adapt, shrink and serve language models within a budget, and see what every step cost."""
+
+
 for command in (run, train, data, tune, compress, evaluate, generate, chat, serve, compose, report, techniques, calibrate, fetch):
     app.command()(command)
 app.add_typer(plan_app, name="plan")
@@ -33,7 +53,7 @@ app.add_typer(plan_app, name="plan")
 def main() -> None:
     """Run the command line; a user's mistake ends in one line on standard error and status 2."""
     try:
-        sys.exit(int(app(standalone_mode=False) or 0))  # the status of a typer.Exit
+        sys.exit(int(app(prog_name="shoestring", standalone_mode=False) or 0))  # the status of a typer.Exit
     except ShoestringError as error:
         _fail(str(error))
     except OSError as error:

@@ -22,13 +22,24 @@ def generate(
     """Continue a text."""
     from shoestring import infer
     from shoestring import model as models
+    from shoestring.tokenizer import TextStream
 
     sampling = _sampling(max_tokens, temperature, top_p, seed)
     loaded, tokenizer = models.load(model)
-    tokens = tokenizer.prompt(prompt)
-    [answer] = infer.generate(loaded, [tokens], sampling, stop=infer.stop_tokens(tokenizer))
-    text = tokenizer.answer(tokens, answer)
-    say(json, {"model": model, "prompt": prompt, "text": text, "tokens": len(answer)}, prompt + text)
+    tokens, ends = tokenizer.prompt(prompt), infer.stop_tokens(tokenizer)
+    stream = TextStream(tokenizer, tokens)
+
+    def show(row: int, token: int) -> None:
+        if token not in ends:
+            print(stream.push(token), end="", flush=True)
+
+    if not json:
+        print(prompt, end="", flush=True)
+    [answer] = infer.generate(loaded, [tokens], sampling, stop=ends, on_token=None if json else show)
+    if json:
+        say(True, {"model": model, "prompt": prompt, "text": tokenizer.answer(tokens, answer), "tokens": len(answer)}, "")
+    else:
+        print(stream.flush())
 
 
 def chat(

@@ -25,11 +25,8 @@ def data(
     from shoestring.report.live import Live
 
     chosen = options.technique(technique, "data", options.settings(sets))
-    live = Live()
-    try:
+    with Live() as live:
         report = room.run_on_files(chosen, source, out, detect(), note=live.note, progress=live.progress)
-    finally:
-        live.close()
     about = {
         "text bytes" if key == "bytes" else key: value
         for key, value in report["about"].items()
@@ -110,17 +107,16 @@ def _on_model(
 
     from shoestring import artifact
     from shoestring import recipe as recipes
+    from shoestring.model.fetch import is_run, locate
     from shoestring.report.live import Live
 
     options.technique(technique, room, settings)
     place = _workplace(out)
-    steps = [{"pretrained": {"source": model}}, *steps, {technique: settings}]
+    source = str(locate(model)) if is_run(Path(model)) else model
+    steps = [{"pretrained": {"source": source}}, *steps, {technique: settings}]
     recipe = recipes.build({"name": technique, "steps": steps, "quality": False})
-    live = Live()
-    try:
+    with Live() as live:
         done = recipes.run(recipe, place / "run", watch=live)
-    finally:
-        live.close()
     made = done.state.need("checkpoint", technique)
     made.rename(artifact.vacant(out))
     shutil.rmtree(place)

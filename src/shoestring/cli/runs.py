@@ -66,11 +66,8 @@ def compose(
 
     loaded = recipes.load_recipe(recipe, sets or [])
     place = out or Path("runs") / f"{loaded.name}-compose"
-    live = Live()
-    try:
+    with Live() as live:
         found = explore.compose(loaded, [name.strip() for name in factors.split(",")], place, repeats=repeats, watch=live)
-    finally:
-        live.close()
     page = room.write(place)
     say(json, {**found.to_json(), "report": str(page)}, f"{explore.text(found)}\n{page}")
 
@@ -122,11 +119,8 @@ def _run(recipe: Any, out: Path | None, json: bool) -> None:
     from shoestring.report.live import Live
 
     place = out or Path("runs") / recipe.name
-    live = Live()
-    try:
+    with Live() as live:
         done = recipes.run(recipe, place, watch=live)
-    finally:
-        live.close()
     page = room.write(place)
     broken = recipes.broken(recipe.budget, done.used)
     if json:

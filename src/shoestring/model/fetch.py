@@ -97,7 +97,7 @@ def locate(source: str | Path) -> Path:
         FileError: a path that isn't there, a file that isn't GGUF, or a run without a model.
     """
     path, name = Path(source).expanduser(), str(source)
-    if (path / RUN).is_file() and not (path / "config.json").exists():
+    if is_run(path):
         return _of_run(path)
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
@@ -115,6 +115,11 @@ def locate(source: str | Path) -> Path:
             return found
         raise SettingError(f"model {name!r}: no such folder, and not in the Hugging Face cache; run: shoestring fetch {name}")
     raise SettingError(f"model {name!r}: no such folder or file, and not a known name; {nearest(name, CATALOGUE)}")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run left this folder: its newest checkpoint is then meant."""
+    return (folder.expanduser() / RUN).is_file() and not (folder.expanduser() / "config.json").exists()
 
 
 def _of_run(folder: Path) -> Path:

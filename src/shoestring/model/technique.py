@@ -15,7 +15,7 @@ from shoestring.model import cost
 from shoestring.model.checkpoint import load, read_config, stored, write
 from shoestring.model.checkpoint.origin import named, write_origin
 from shoestring.model.config import ModelConfig
-from shoestring.model.fetch import CATALOGUE, locate
+from shoestring.model.fetch import CATALOGUE, is_run, locate
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
 
 CONVERTED = 40e6
@@ -36,7 +36,7 @@ class Pretrained(Technique):
     gives: ClassVar[Part] = "checkpoint"
 
     source: FileName
-    """A checkpoint folder, a `.gguf` file, or a name that was fetched ("smollm2-135m", "owner/name")."""
+    """A folder of a checkpoint or a run, a `.gguf` file, or a name that was fetched ("smollm2-135m", "owner/name")."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Of the weights on disk. "auto" keeps the source's; a GGUF file becomes float16."""
 
@@ -45,7 +45,10 @@ class Pretrained(Technique):
         if self.source in CATALOGUE:
             return CATALOGUE[self.source].sha256
         try:
-            return super().outside() + locate(self.source).name
+            place = locate(self.source)
+            if is_run(Path(self.source)):
+                return place.name  # the key of its newest checkpoint
+            return super().outside() + place.name
         except SettingError:
             return super().outside()
 

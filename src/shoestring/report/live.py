@@ -1,4 +1,4 @@
-"""What a person sees while a recipe runs: a line per step, notes that stay, and a passing status that is replaced.
+"""What a person sees while a recipe runs: a line per step, notes that stay, and a bar with the time left.
 
 Everything goes to standard error, so that standard output stays free for `--json`. Without a terminal the status is
 printed as a line every ten seconds.
@@ -10,21 +10,27 @@ import time
 
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
 
 from shoestring.measure import human
+from shoestring.progress import Bar
 from shoestring.recipe import Forecast, Row, Step
 
 _QUIET_SECONDS = 10.0
 
 
 class Live:
-    """A `recipe.Watch` for people."""
+    """A `recipe.Watch` for people. Close it, or use it in a `with` block."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
-        self._status: Status | None = None
+        self._bar: Bar | None = None
         self._said = 0.0
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def note(self, text: str) -> None:
         """A line that stays."""
@@ -32,21 +38,20 @@ class Live:
 
     def progress(self, text: str, done: float | None = None) -> None:
         """A passing status, with the share of the step that is done."""
-        if done is not None and f"{done:.0%}" not in text:
-            text = f"{text} · {done:.0%}"
-        if self._status is not None:
-            self._status.update(escape(text))
+        if self.console.is_terminal:
+            self._show(text, done)
         elif time.monotonic() - self._said > _QUIET_SECONDS:
             self._said = time.monotonic()
-            self.console.print(f"   {escape(text)}", soft_wrap=True)
+            share = "" if done is None or f"{done:.0%}" in text else f" · {done:.0%}"
+            self.console.print(f"   {escape(text)}{share}", soft_wrap=True)
 
     def begin(self, step: Step, number: int, of: int, forecast: Forecast) -> None:
         """A step starts: what it is, and how long it should take."""
+        self.close()
         self.console.print(f"[bold]{number}/{of} {escape(step.name)}[/bold]  predicted {forecast.usage.seconds}", soft_wrap=True)
         self._said = time.monotonic()
         if self.console.is_terminal:
-            self._status = self.console.status("working")
-            self._status.start()
+            self._show("working", None)
 
     def end(self, row: Row) -> None:
         """A step has ended: what it took, and what it made."""
@@ -61,6 +66,12 @@ class Live:
 
     def close(self) -> None:
         """Take the passing status away, also after an error."""
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _show(self, text: str, done: float | None) -> None:
+        if self._bar is None:
+            self._bar = Bar(self.console)
+            self._bar.start()
+        self._bar(text, done)
