@@ -157,3 +157,9 @@ def test_every_technique_says_what_it_is() -> None:
         assert kind.__doc__
         assert kind.row
         assert kind.paper
+
+
+def test_calibration_windows_begin_with_what_stands_before_a_text() -> None:
+    stream = np.array([9, 1, 2, 3, 4, 5, 6, 7, 9, 8, 7, 6])
+    assert drawing.windows(stream, 3, 4, 0, prefix=(9,)).tolist() == [[9, 1, 2, 3], [9, 4, 5, 6], [9, 8, 7, 6]]
+    assert drawing.windows(stream, 3, 4, 0).tolist() == stream.reshape(3, 4).tolist()

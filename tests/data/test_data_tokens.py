@@ -15,6 +15,8 @@ from shoestring.data import corpus, cost, documents, tokenize
 from shoestring.errors import DamagedArtifact, FileError, SettingError
 from shoestring.measure import find
 from shoestring.technique import Sketch, State, Work
+from shoestring.tokenizer import Tokenizer
+from shoestring.tokenizer.prefix import post_processor
 
 Maker = Callable[[str], Work]
 
@@ -140,3 +142,15 @@ def test_a_technique_on_plain_files(tmp_path: Path) -> None:
         data.run_on_files(data.Exact(), tmp_path / "out", tmp_path / "in", hardware)
     with pytest.raises(FileError, match="is the input as well"):
         data.run_on_files(data.Exact(), tmp_path / "out", tmp_path / "out", hardware)
+
+
+def test_documents_begin_as_the_tokenizer_given_says(small: State, work: Maker, tmp_path: Path) -> None:
+    plain = data.open_tokens(data.Tokenize(vocabulary=300).apply(small, work("first")).need("tokens", "")).tokenizer()
+    added = [*plain.record["added_tokens"], plain.record["added_tokens"][0] | {"id": 300, "content": "<s>"}]
+    record = plain.record | {"added_tokens": added, "post_processor": post_processor("<s>", 300)}
+    Tokenizer(record, plain.config).save(tmp_path)
+    opened = data.open_tokens(data.Tokenize(tokenizer=str(tmp_path)).apply(small, work("second")).need("tokens", ""))
+    assert opened.prefix == (300,)
+    for stream, offsets in ((opened.train, opened.train_offsets), (opened.heldout, opened.heldout_offsets)):
+        assert (stream[offsets[:-1]] == 300).all()
+        assert (stream == 300).sum() == len(offsets) - 1

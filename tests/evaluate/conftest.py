@@ -14,6 +14,7 @@ from shoestring.model import ModelConfig, Transformer
 from shoestring.technique import Work
 from shoestring.tokenizer import Tokenizer
 from shoestring.tokenizer.fast import GPT2
+from shoestring.tokenizer.prefix import post_processor
 
 CONFIG = ModelConfig(vocabulary=260, width=32, layers=2, heads=2, kv_heads=1, context=64)
 
@@ -22,6 +23,14 @@ CONFIG = ModelConfig(vocabulary=260, width=32, layers=2, heads=2, kv_heads=1, co
 def tokenizer() -> Tokenizer:
     ranks = {bytes([byte]): byte for byte in range(256)} | {b"th": 256, b"the": 257}
     return Tokenizer.from_ranks(ranks, GPT2, ["<|endoftext|>"])
+
+
+@pytest.fixture(scope="session")
+def begun(tokenizer: Tokenizer) -> Tokenizer:
+    """The same with a BOS that its post-processor puts before every text."""
+    added = [*tokenizer.record["added_tokens"], tokenizer.record["added_tokens"][0] | {"id": 259, "content": "<s>"}]
+    record = tokenizer.record | {"added_tokens": added, "post_processor": post_processor("<s>", 259)}
+    return Tokenizer(record, tokenizer.config | {"bos_token": "<s>"})
 
 
 @pytest.fixture(scope="session")
@@ -61,10 +70,10 @@ def write_tokens(folder: Path, tokenizer: Tokenizer, documents: list[str]) -> Pa
     """A tokens artifact whose held-out side, and train side, are these documents."""
     import numpy as np
 
-    encoded = [[*tokenizer.encode(document), tokenizer.end] for document in documents]
+    encoded = [[*tokenizer.prefix, *tokenizer.encode(document), tokenizer.end] for document in documents]
     flat = np.array([token for tokens in encoded for token in tokens], dtype="<u2")
     offsets = np.cumsum([0] + [len(tokens) for tokens in encoded]).astype("<i8")
-    about = {"dtype": "uint16", "vocabulary": tokenizer.vocabulary}
+    about = {"dtype": "uint16", "vocabulary": tokenizer.vocabulary, "prefix": list(tokenizer.prefix)}
     with artifact.writing(folder, "tokens", about) as draft:
         for side in ("train", "heldout"):
             (draft / f"{side}.bin").write_bytes(flat.tobytes())

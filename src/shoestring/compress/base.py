@@ -132,6 +132,7 @@ class Calibrated(Compression):
     """
 
     uses: ClassVar[tuple[Part, ...]] = ("tokens",)
+    version: ClassVar[int] = 2
 
     calibration: FileName | None = None
     """A text, JSONL or Parquet file, or a folder, to calibrate with; the recipe's training tokens when not given."""

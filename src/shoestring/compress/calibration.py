@@ -5,7 +5,7 @@ N windows, T tokens of one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ def draw(
     tokens: Path | None = None,
     note: Callable[[str], None] = print,
 ) -> Tensor:
-    """Calibration windows, int64 (N, T).
+    """Calibration windows, int64 (N, T), each beginning with what the tokenizer puts before a text.
 
     Args:
         tokenizer: the model's.
@@ -63,14 +63,23 @@ def draw(
         raise SettingError(f"{who}.length: {length} tokens are more than {source} has ({len(stream)}); set a smaller length")
     if found < samples:
         note(f"{who}: {source} has {found} windows of {length} tokens, fewer than the {samples} asked for; all are used")
-    return windows(stream, samples, length, seed)
+    return windows(stream, samples, length, seed, tokenizer.prefix)
 
 
-def windows(stream: np.ndarray, samples: int, length: int, seed: int) -> Tensor:
-    """Windows of a stream that do not overlap, drawn without replacement and kept in the stream's order, int64 (N, T)."""
+def windows(stream: np.ndarray, samples: int, length: int, seed: int, prefix: Sequence[int] = ()) -> Tensor:
+    """Windows of a stream that do not overlap, drawn without replacement and kept in the stream's order, int64 (N, T).
+
+    Args:
+        prefix: what each window begins with; where it is not there already, the window's last tokens make room for it.
+    """
     found = len(stream) // length
     chosen = np.sort(np.random.default_rng(seed).choice(found, size=min(samples, found), replace=False))
-    return torch.from_numpy(np.stack([stream[i * length : (i + 1) * length] for i in chosen]).astype(np.int64))
+    drawn_NT = np.stack([stream[i * length : (i + 1) * length] for i in chosen]).astype(np.int64)
+    size = min(len(prefix), length)
+    lacking_N = (drawn_NT[:, :size] != np.array(prefix[:size], dtype=np.int64)).any(axis=1)
+    drawn_NT[lacking_N, size:] = drawn_NT[lacking_N, : length - size]
+    drawn_NT[lacking_N, :size] = prefix[:size]
+    return torch.from_numpy(drawn_NT)
 
 
 def _encoded(text: Path, tokenizer: Tokenizer, enough: int) -> np.ndarray:

@@ -83,6 +83,7 @@ class Tokenize(Technique):
     reads: ClassVar[tuple[Part, ...]] = ("corpus",)
     uses: ClassVar[tuple[Part, ...]] = ("checkpoint",)
     gives: ClassVar[Part] = "tokens"
+    version: ClassVar[int] = 2
 
     vocabulary: int = Field(default=4096, ge=257, le=1 << 20)
     """Entries of a tokenizer that is trained here."""
@@ -133,16 +134,21 @@ class Tokenize(Technique):
 
 
 def encode(source: Path, folder: Path, tokenizer: Tokenizer, held: set[str], progress: Any) -> dict[str, Any]:
-    """Write both sides of a tokens artifact; returns its `about`. Memory: one chunk of text and its tokens."""
+    """Write both sides of a tokens artifact; returns its `about`. Memory: one chunk of text and its tokens.
+
+    Each document begins with what its tokenizer puts before a text.
+    """
+    prefix = list(tokenizer.prefix)
     dtype = np.dtype("<u2" if tokenizer.vocabulary <= 1 << 16 else "<u4")
     with closing(Writer(folder, "train", dtype, tokenizer.end)) as train:
         with closing(Writer(folder, "heldout", dtype, tokenizer.end)) as heldout:
             for ids, texts in _chunks(source):
                 for writer, wanted in ((train, False), (heldout, True)):
                     mine = [text for id_, text in zip(ids, texts) if (id_ in held) == wanted]
-                    writer.add(tokenizer.encode_batch(mine) if mine else [], (len(text.encode()) for text in mine))
+                    encoded = tokenizer.encode_batch(mine) if mine else []
+                    writer.add((prefix + tokens for tokens in encoded), (len(text.encode()) for text in mine))
                 progress(train.bytes + heldout.bytes)
-    about: dict[str, Any] = {"dtype": dtype.name, "vocabulary": tokenizer.vocabulary}
+    about: dict[str, Any] = {"dtype": dtype.name, "vocabulary": tokenizer.vocabulary, "prefix": prefix}
     for side, writer in zip(SIDES, (train, heldout), strict=True):
         about |= {
             f"{side}_tokens": writer.offsets[-1],

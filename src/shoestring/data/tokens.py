@@ -34,6 +34,11 @@ class Tokens:
     vocabulary: int
     about: dict[str, Any]
 
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """The tokens that each document begins with, by the rule of the tokenizer that made them; usually none."""
+        return tuple(self.about.get("prefix", ()))
+
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made them."""
         from shoestring.tokenizer import Tokenizer

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from shoestring.errors import SettingError
 from shoestring.evaluate.likelihood import Tokens, batch_tokens, batches, device_of, evaluating, finite, padded, rows_at_once
-from shoestring.evaluate.windows import cut, figure, ratio_error
+from shoestring.evaluate.windows import before, cut, figure, ratio_error
 from shoestring.measure import Quantity
 from shoestring.model import Transformer
+from shoestring.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Fidelity:
         divergence: nats per token. agreement: share of places.
         divergence_error, agreement_error: standard errors over windows; None with a single one.
         tokens: places compared. window_divergences: summed nats of each window.
+        before: what stands before each window, in words; empty when nothing does.
     """
 
     divergence: float
@@ -38,10 +40,11 @@ class Fidelity:
     agreement_error: float | None
     tokens: int
     window_divergences: tuple[float, ...]
+    before: str = ""
 
     def quantities(self) -> dict[str, Quantity]:
         """As figures with 95 % intervals."""
-        method = f"against the reference, {len(self.window_divergences)} windows, {self.tokens} tokens"
+        method = f"against the reference, {len(self.window_divergences)} windows, {self.tokens} tokens{self.before}"
         return {
             "divergence": figure(self.divergence, "nat", f"KL per token {method}", self.divergence_error),
             "agreement": figure(self.agreement, "", f"same likeliest token {method}", self.agreement_error),
@@ -55,9 +58,13 @@ def fidelity(
     context: int = 1024,
     windows: int | None = None,
     spread: bool = False,
+    tokenizer: Tokenizer | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Fidelity:
     """Compare two models of one vocabulary on windows of tokens.
+
+    Args:
+        tokenizer: what it puts before a text stands before each window, as when the windows are scored.
 
     Raises:
         SettingError: vocabularies of different sizes, or too few tokens.
@@ -69,18 +76,20 @@ def fidelity(
             "fidelity compares models of one tokenizer"
         )
     longest = min(context, model.config.context, reference.config.context)
-    chosen = cut(np.asarray(tokens), longest, windows, spread)
+    prefix = () if tokenizer is None else tokenizer.prefix
+    chosen = cut(np.asarray(tokens), longest, windows, spread, prefix)
+    first = max(1, len(prefix))
     divergences, same = [0.0] * len(chosen), [0] * len(chosen)
     done = 0
     with torch.inference_mode(), evaluating(model), evaluating(reference):
         for rows in batches([len(window) for window in chosen], batch_tokens(model)):
-            found = _compare(model, reference, [chosen[row] for row in rows])
+            found = _compare(model, reference, [chosen[row] for row in rows], first)
             finite(found[0], "the model or its reference")
             for row, divergence, agreed in zip(rows, *found):
                 divergences[row], same[row] = divergence, agreed
             done += len(rows)
             progress(f"{done / len(chosen):.0%} of {len(chosen)}")
-    counts = [len(window) - 1 for window in chosen]
+    counts = [len(window) - first for window in chosen]
     return Fidelity(
         divergence=sum(divergences) / sum(counts),
         agreement=sum(same) / sum(counts),
@@ -88,15 +97,18 @@ def fidelity(
         agreement_error=ratio_error([float(agreed) for agreed in same], counts),
         tokens=sum(counts),
         window_divergences=tuple(divergences),
+        before="" if tokenizer is None else before(tokenizer, "each window"),
     )
 
 
-def _compare(model: Transformer, reference: Transformer, windows: Sequence[np.ndarray]) -> tuple[list[float], list[int]]:
-    """Summed divergence and agreements of windows of one length."""
+def _compare(
+    model: Transformer, reference: Transformer, windows: Sequence[np.ndarray], first: int
+) -> tuple[list[float], list[int]]:
+    """Summed divergence and agreements of windows of one length, from their token `first` on."""
     tokens_BT = padded(windows, device_of(model))[:, :-1]
-    places = tokens_BT.shape[1]
-    ours_NC = model.hidden(tokens_BT).flatten(0, 1)
-    theirs_NC = reference.hidden(tokens_BT.to(device_of(reference))).flatten(0, 1)
+    places = tokens_BT.shape[1] - first + 1
+    ours_NC = model.hidden(tokens_BT)[:, first - 1 :].flatten(0, 1)
+    theirs_NC = reference.hidden(tokens_BT.to(device_of(reference)))[:, first - 1 :].flatten(0, 1)
     step = max(1, rows_at_once(model) // 2)
     divergence_N, same_N = [], []
     for begin in range(0, len(ours_NC), step):

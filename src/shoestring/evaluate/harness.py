@@ -12,7 +12,7 @@ from typing import Any
 
 from shoestring.errors import DeviceError
 from shoestring.evaluate.likelihood import evaluating, likelihoods
-from shoestring.evaluate.tasks import continuation_likelihoods
+from shoestring.evaluate.tasks import continuation_likelihoods, fitted
 from shoestring.model import Transformer
 from shoestring.tokenizer import Tokenizer
 
@@ -46,8 +46,11 @@ def harness_model(model: Transformer, tokenizer: Tokenizer) -> Any:
 
 
 def rolling(model: Transformer, tokenizer: Tokenizer, text: str) -> float:
-    """Log-likelihood of a whole text, nats: each token once, in windows of the model's context, the last one reaching back."""
-    tokens, context = [tokenizer.end, *tokenizer.encode(text)], model.config.context
+    """Log-likelihood of a whole text, nats: each token once, in windows of the model's context, the last one reaching back.
+
+    As in the harness, BOS stands before the first token, or the end of a document without one, whatever the tokenizer's rule.
+    """
+    tokens, context = [tokenizer.start, *tokenizer.encode(text)], model.config.context
     if len(tokens) < 2:
         return 0.0
     sequences, starts = [], []
@@ -69,15 +72,15 @@ def answers(model: Transformer, tokenizer: Tokenizer, requests: Sequence[tuple[s
     context = model.config.context
     prompts, settings = [], []
     for text, options in requests:
-        prompt = tokenizer.encode(text) or [tokenizer.end]
         most = min(int(options.get("max_gen_toks", MOST_TOKENS)), context - 1)
-        prompts.append(prompt[-(context - most) :])
+        prompts.append(fitted(tokenizer, tokenizer.prompt(text), context - most))
         temperature = float(options.get("temperature", 1.0)) if options.get("do_sample") else 0.0
         more = {key: options[key] for key in ("top_p", "top_k") if options.get(key) is not None}
         settings.append(Sampling(temperature=temperature, max_tokens=most, **more))
     with evaluating(model):
         made = generate(model, prompts, settings, stop_tokens(tokenizer))
-    return [_before(tokenizer.decode(said), options.get("until")) for said, (_, options) in zip(made, requests)]
+    texts = [tokenizer.answer(prompt, said) for prompt, said in zip(prompts, made)]
+    return [_before(said, options.get("until")) for said, (_, options) in zip(texts, requests)]
 
 
 def _before(text: str, until: str | Sequence[str] | None) -> str:

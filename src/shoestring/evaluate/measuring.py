@@ -81,7 +81,9 @@ def _figures(
         score = bits_per_byte(model, tokenizer, tokens, context, windows, spread, lambda said: progress(f"bits per byte: {said}"))
         figures |= score.quantities()
         if reference is not None:
-            compared = fidelity(model, reference, tokens, context, windows, spread, lambda said: progress(f"fidelity: {said}"))
+            compared = fidelity(
+                model, reference, tokens, context, windows, spread, tokenizer, lambda said: progress(f"fidelity: {said}")
+            )
             figures |= compared.quantities()
     for task in tasks:
         figures |= task_scores(model, tokenizer, task, limit, progress)
@@ -103,6 +105,7 @@ class Evaluate(Technique):
     reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
     uses: ClassVar[tuple[Part, ...]] = ("tokens",)
     gives: ClassVar[Part] = "numbers"
+    version: ClassVar[int] = 2
 
     tasks: tuple[FileName, ...] = Field((BITS,), min_length=1)
     """"bits_per_byte" and paths of JSONL tasks (see docs/evaluate.md for their forms)."""

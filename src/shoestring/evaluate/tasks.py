@@ -1,7 +1,8 @@
 """Task scores: which choice a model holds likeliest, whether it would say a continuation, whether it answers word for word.
 
 As lm-evaluation-harness scores them: log-likelihoods of continuations given their contexts; accuracy of the likeliest choice,
-raw and per byte of the choice's text (so that long choices are not at a disadvantage). Standard errors are over rows.
+raw and per byte of the choice's text (so that long choices are not at a disadvantage). Contexts begin with what the tokenizer
+puts before a text. Standard errors are over rows.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from shoestring.evaluate.likelihood import Likelihood, evaluating, likelihoods
 from shoestring.evaluate.rows import Choice, Cloze, Exact, Row, read_rows, task_name
-from shoestring.evaluate.windows import LARGEST, figure, interval, ratio_error
+from shoestring.evaluate.windows import LARGEST, before, figure, interval, ratio_error
 from shoestring.measure import Kind, Quantity
 from shoestring.model import Transformer
 from shoestring.tokenizer import Tokenizer
@@ -65,7 +66,8 @@ def choice_scores(
         sizes = np.array([max(1, len(text.strip().encode("utf-8"))) for _, text in row.options])
         raw.append(int(losses.argmin()) == row.gold)
         normalised.append(int((losses / sizes).argmin()) == row.gold)
-    return {"accuracy": share(raw), "accuracy_normalised": share(normalised)}
+    said = before(tokenizer, "each context")
+    return {"accuracy": share(raw, said), "accuracy_normalised": share(normalised, said)}
 
 
 def cloze_scores(
@@ -80,10 +82,11 @@ def cloze_scores(
         math.exp(min(mean, LARGEST)),
         "",
         Kind.MEASURED,
-        f"{sum(counts)} tokens of {len(rows)} continuations",
+        f"{sum(counts)} tokens of {len(rows)} continuations{before(tokenizer, 'each context')}",
         None if bounds is None else (math.exp(min(bounds[0], LARGEST)), math.exp(min(bounds[1], LARGEST))),
     )
-    return {"accuracy": share([one.greedy for one in scored]), "perplexity": perplexity}
+    said = before(tokenizer, "each context")
+    return {"accuracy": share([one.greedy for one in scored], said), "perplexity": perplexity}
 
 
 def exact_scores(
@@ -98,9 +101,8 @@ def exact_scores(
     context = model.config.context
     prompts, settings = [], []
     for row in rows:
-        prompt = tokenizer.encode(row.context) or [tokenizer.end]
         most = min(len(tokenizer.encode(row.answer)) + ROOM, context - 1)
-        prompts.append(prompt[-(context - most) :])
+        prompts.append(fitted(tokenizer, tokenizer.prompt(row.context), context - most))
         settings.append(GREEDY.model_copy(update={"max_tokens": most}))
     made: set[int] = set()
 
@@ -110,8 +112,9 @@ def exact_scores(
 
     with evaluating(model):
         answers = generate(model, prompts, settings, stop_tokens(tokenizer), on_token)
-    right = [_same(tokenizer.decode(answer), row.answer) for answer, row in zip(answers, rows)]
-    return {"exact_match": share(right)}
+    texts = [tokenizer.answer(prompt, answer) for prompt, answer in zip(prompts, answers)]
+    right = [_same(text, row.answer) for text, row in zip(texts, rows)]
+    return {"exact_match": share(right, before(tokenizer, "each context"))}
 
 
 def continuation_likelihoods(
@@ -120,34 +123,42 @@ def continuation_likelihoods(
     """How likely each continuation is after its context; contexts are cut at their beginning where both are too long."""
     sequences, starts = [], []
     for context, continuation in pairs:
-        before, after = continuation_tokens(tokenizer, context, continuation)
+        known, after = continuation_tokens(tokenizer, context, continuation)
         after = after[-model.config.context :]
-        sequence = (before + after)[-(model.config.context + 1) :]
+        sequence = fitted(tokenizer, known, model.config.context + 1 - len(after)) + after
         sequences.append(sequence)
         starts.append(len(sequence) - len(after))
     return likelihoods(model, sequences, starts, progress)
 
 
 def continuation_tokens(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Tokens of a context and of what follows, as one text is tokenised; the end token stands for an empty context.
+    """Tokens of a context and of what follows, as one text is tokenised.
 
+    The context begins with the tokenizer's `prefix`; where there is none, its `start` stands for an empty context.
     Blanks at the context's end belong to the continuation: tokens usually begin with them.
     """
+    prefix = list(tokenizer.prefix)
     kept = context.rstrip()
     continuation = context[len(kept) :] + continuation
     if not kept:
-        return [tokenizer.end], tokenizer.encode(continuation) or [tokenizer.end]
-    before, whole = tokenizer.encode(kept), tokenizer.encode(kept + continuation)
-    after = whole[len(before) :]
+        return prefix or [tokenizer.start], tokenizer.encode(continuation) or [tokenizer.end]
+    known, whole = tokenizer.encode(kept), tokenizer.encode(kept + continuation)
+    after = whole[len(known) :]
     # Where the first token of the continuation would swallow the context's end, the two are tokenised apart.
-    return (before, after) if after else (before, tokenizer.encode(continuation) or [tokenizer.end])
+    return prefix + known, after or tokenizer.encode_piece(continuation, kept) or [tokenizer.end]
 
 
-def share(right: Sequence[bool]) -> Quantity:
-    """A share of rows with its standard error sqrt(p (1 - p) / (n - 1))."""
+def fitted(tokenizer: Tokenizer, tokens: list[int], room: int) -> list[int]:
+    """A prompt cut to `room` tokens at its beginning, but for what stands before every text."""
+    prefix = len(tokenizer.prefix)
+    return tokens if len(tokens) <= room else tokens[:prefix] + tokens[len(tokens) - max(0, room - prefix) :]
+
+
+def share(right: Sequence[bool], said: str = "") -> Quantity:
+    """A share of rows with its standard error sqrt(p (1 - p) / (n - 1)); `said` ends the figure's method."""
     count, mean = len(right), sum(right) / len(right)
     error = math.sqrt(mean * (1 - mean) / (count - 1)) if count > 1 else None
-    return figure(mean, "", f"share of {count} rows", error)
+    return figure(mean, "", f"share of {count} rows{said}", error)
 
 
 def _same(said: str, expected: str) -> bool:

@@ -34,16 +34,18 @@ def file_tokens(path: Path | str, tokenizer: Tokenizer, enough: int | None = Non
 
 
 def heldout_tokens(path: Path, tokenizer: Tokenizer) -> np.ndarray | None:
-    """The held-out tokens of a tokens artifact, encoded anew when another tokenizer made them; None when there are too few."""
+    """The held-out tokens of a tokens artifact, encoded anew when another tokenizer made them; None when there are too few.
+
+    What its tokenizer puts before each document is left out: it belongs before each window instead.
+    """
     from shoestring.data import open_tokens
 
     opened = open_tokens(path)
     if len(opened.heldout) < 2:
         return None
-    theirs = opened.tokenizer()
+    theirs, starts = opened.tokenizer(), opened.heldout_offsets
     if same_tokenizer(theirs, tokenizer):
-        return opened.heldout
-    starts = opened.heldout_offsets
+        return _without(opened.heldout, starts, len(opened.prefix))
     texts = [theirs.decode(opened.heldout[a:b].tolist()) for a, b in pairwise(starts)]
     return _closed(texts, tokenizer, None)
 
@@ -72,6 +74,13 @@ def same_tokenizer(first: Tokenizer, second: Tokenizer) -> bool:
         return model["vocab"], merges, cutting, added, tokenizer.end
 
     return first is second or essence(first) == essence(second)
+
+
+def _without(stream: np.ndarray, starts: np.ndarray, prefix: int) -> np.ndarray:
+    """A stream of documents without the first `prefix` tokens of each."""
+    if prefix == 0:
+        return stream
+    return np.delete(stream, (starts[:-1, None] + np.arange(prefix)).ravel())
 
 
 def _closed(texts: list[str], tokenizer: Tokenizer, enough: int | None) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Bits per byte and perplexity over non-overlapping windows of joined tokens.
 
-Each window is scored on its own: its first token is context only, the others are predicted from those before them. With L the
-summed loss in nats of the scored tokens, N their number, U the UTF-8 bytes they stand for:
+Each window is scored on its own. Where the tokenizer puts something before every text (its `prefix`, usually BOS), it stands
+before each window, and all the window's tokens are predicted from what is before them; otherwise the window's first token is
+context only. With L the summed loss in nats of the scored tokens, N their number, U the UTF-8 bytes they stand for:
 
     perplexity = exp(L / N);    bits per byte = L / (U ln 2)
 
@@ -12,7 +13,7 @@ Bits per byte compares models whose tokenizers differ. The standard error is tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,7 @@ class Score:
         standard_error: of bits_per_byte, over windows; None with a single window.
         loss_error: of loss, likewise.
         window_losses: nats, and window_bytes: of each window; for `paired_bootstrap`.
+        before: what stands before each window, in words; empty when nothing does.
     """
 
     bits_per_byte: float
@@ -53,10 +55,11 @@ class Score:
     window_losses: tuple[float, ...]
     window_bytes: tuple[int, ...]
     context: int
+    before: str = ""
 
     def quantities(self) -> dict[str, Quantity]:
         """bits_per_byte, perplexity and loss as figures with 95 % intervals."""
-        method = f"{len(self.window_losses)} windows of {self.context} tokens, {self.tokens} scored"
+        method = f"{len(self.window_losses)} windows of {self.context} tokens, {self.tokens} scored{self.before}"
         loss = interval(self.loss, self.loss_error)
         perplexity = None if loss is None else (math.exp(min(loss[0], LARGEST)), math.exp(min(loss[1], LARGEST)))
         return {
@@ -82,7 +85,7 @@ def bits_per_byte(
     """Score a text, or its tokens.
 
     Args:
-        context: tokens of one window; cut to the model's own.
+        context: tokens of one window, the prefix among them; cut to the model's own.
         windows: at the most; all whole ones when None. A text shorter than one window is one window.
         spread: take the windows evenly from the whole text instead of its beginning.
 
@@ -91,10 +94,11 @@ def bits_per_byte(
         NotFinite: the model's logits are NaN or infinite on this text.
     """
     tokens = np.asarray(tokenizer.encode(text) if isinstance(text, str) else text)
-    chosen = cut(tokens, min(context, model.config.context), windows, spread)
-    scored = likelihoods(model, chosen, [1] * len(chosen), progress)
+    chosen = cut(tokens, min(context, model.config.context), windows, spread, tokenizer.prefix)
+    first = max(1, len(tokenizer.prefix))
+    scored = likelihoods(model, chosen, [first] * len(chosen), progress)
     lengths = byte_lengths(tokenizer, model.config.vocabulary)
-    sizes = [int(lengths[np.asarray(window[1:], dtype=np.int64)].sum()) for window in chosen]
+    sizes = [int(lengths[np.asarray(window[first:], dtype=np.int64)].sum()) for window in chosen]
     if sum(sizes) == 0:
         raise SettingError("text: its tokens stand for no byte (special tokens only); give a text with words")
     losses, counts = [one.loss for one in scored], [one.tokens for one in scored]
@@ -111,25 +115,39 @@ def bits_per_byte(
         window_losses=tuple(losses),
         window_bytes=tuple(sizes),
         context=len(chosen[0]),
+        before=before(tokenizer, "each window"),
     )
 
 
-def cut(tokens: np.ndarray, context: int, windows: int | None = None, spread: bool = False) -> list[np.ndarray]:
+def before(tokenizer: Tokenizer, what: str) -> str:
+    """For a figure's method: what stands before a window or a context, and nothing where nothing does."""
+    return f", {tokenizer.decode(tokenizer.prefix, special=True)} before {what}" if tokenizer.prefix else ""
+
+
+def cut(
+    tokens: np.ndarray, context: int, windows: int | None = None, spread: bool = False, prefix: Sequence[int] = ()
+) -> list[np.ndarray]:
     """Non-overlapping windows of `context` tokens: the first ones, or evenly spread over all; the rest at the end is left out.
+
+    Args:
+        prefix: what each window begins with, as part of its `context` tokens.
 
     Raises:
         SettingError: a context or a text of fewer than two tokens, or no window wanted.
     """
-    if context < 2:
-        raise SettingError(f"context: must be at least 2 tokens (one to see, one to foretell), got {context}")
+    least = max(2, len(prefix) + 1)
+    if context < least:
+        raise SettingError(f"context: must be at least {least} tokens (one to see, one to foretell), got {context}")
     if windows is not None and windows < 1:
         raise SettingError(f"windows: must be at least 1, got {windows}")
     if len(tokens) < 2:
         raise SettingError(f"text: {len(tokens)} tokens are too few to score, give at least 2")
-    there = max(1, len(tokens) // context)
+    own = context - len(prefix)
+    there = max(1, len(tokens) // own)
     count = there if windows is None else min(windows, there)
     numbers = [i * there // count for i in range(count)] if spread else range(count)
-    return [tokens[number * context : (number + 1) * context] for number in numbers]
+    chosen = [tokens[number * own : (number + 1) * own] for number in numbers]
+    return [np.concatenate([np.asarray(prefix, dtype=tokens.dtype), window]) for window in chosen] if prefix else chosen
 
 
 def byte_lengths(tokenizer: Tokenizer, vocabulary: int) -> np.ndarray:
