@@ -24,6 +24,11 @@ def silent(text: str, done: float | None = None) -> None:
     """Show nothing."""
 
 
+def under(name: str, progress: Progress) -> Progress:
+    """The same display, each text after `name`: for one of several pieces of work."""
+    return lambda text, done=None: progress(f"{name}: {text}", done)
+
+
 class Bar:
     """A line on the terminal: what is going on, a bar, and the time left once it can be told from the pace so far."""
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from shoestring import artifact
-from shoestring.compress import GPTQ, RTN, TECHNIQUES, Distil, Magnitude, Wanda, cost
+from shoestring.compress import GPTQ, RTN, TECHNIQUES, Distil, Magnitude, Wanda, calibration_tokens, cost
 from shoestring.compress import calibration as drawing
 from shoestring.compress.walk import matrices
 from shoestring.errors import SettingError
@@ -78,6 +78,34 @@ def test_calibration_windows_are_whole_apart_and_drawn_by_the_seed() -> None:
     assert len(set(one[:, 0].tolist())) == 10
     assert torch.equal(one, drawing.windows(stream, 10, 32, 1))
     assert not torch.equal(one, two)
+
+
+def test_calibration_from_a_text(tokenizer: Tokenizer, model: Transformer, tmp_path: Path) -> None:
+    text = "the cat sat on the mat, and the rain fell. " * 40
+    drawn = calibration_tokens(tokenizer, text, samples=4, length=32)
+    assert drawn.shape == (4, 32)
+    assert all(tokenizer.decode(window.tolist()) in text for window in drawn)
+    file = tmp_path / "mine.txt"
+    file.write_text(text)
+    assert torch.equal(calibration_tokens(tokenizer, file, 4, 32), drawn)
+    assert not torch.equal(calibration_tokens(tokenizer, text, 4, 32, seed=1), drawn)
+    seen: list[tuple[str, float | None]] = []
+    GPTQ().apply_to(model, drawn, progress=lambda text, done=None: seen.append((text, done)))
+    assert [done for _, done in seen] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "samples", "length", "message"),
+    [
+        ("the cat " * 20, 16, 256, "0 windows of 256; 16 are asked for: give more text, or a smaller length"),
+        ("the cat " * 20, 16, 32, r"3 windows of 32; 16 are asked for: give more text, or samples=3"),
+        ("", 1, 1, "has 0 tokens"),
+        ("the cat", 0, 8, "must be at least 1"),
+    ],
+)
+def test_too_short_a_text_is_one_line(tokenizer: Tokenizer, text: str, samples: int, length: int, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        calibration_tokens(tokenizer, text, samples, length)
 
 
 def test_errors_name_what_is_missing(

@@ -153,3 +153,9 @@ def test_smollm2_on_wikitext() -> None:
     # The first 32 windows give 24.01 and 1.1244; these are the first 4 of them.
     assert found["perplexity"].value == pytest.approx(23.092, rel=1e-3)
     assert found["bits_per_byte"].value == pytest.approx(1.0709, rel=1e-3)
+
+
+def test_progress_says_the_share_done(model: Transformer, tokenizer: Tokenizer, text: str) -> None:
+    seen: list[tuple[str, float | None]] = []
+    bits_per_byte(model, tokenizer, text, context=16, windows=3, progress=lambda said, done=None: seen.append((said, done)))
+    assert seen == [("bits per byte: 3 of 3 sequences", 1.0)]

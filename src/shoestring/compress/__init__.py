@@ -1,5 +1,6 @@
 """How a model shrinks: rounding, GPTQ, pruning by magnitude and by contribution, distillation."""
 
+from shoestring.compress.calibration import calibration_tokens
 from shoestring.compress.distil import Distil
 from shoestring.compress.gptq import GPTQ
 from shoestring.compress.magnitude import Magnitude
@@ -9,4 +10,4 @@ from shoestring.technique import Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (Magnitude, Wanda, Distil, RTN, GPTQ)
 
-__all__ = ["GPTQ", "RTN", "TECHNIQUES", "Distil", "Magnitude", "Wanda"]
+__all__ = ["GPTQ", "RTN", "TECHNIQUES", "Distil", "Magnitude", "Wanda", "calibration_tokens"]

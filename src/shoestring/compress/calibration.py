@@ -22,6 +22,28 @@ ENOUGH = 8
 """A text is encoded until there are this many times the tokens asked for: windows are drawn from all over that."""
 
 
+def calibration_tokens(tokenizer: Tokenizer, text: str | Path, samples: int = 16, length: int = 256, seed: int = 0) -> Tensor:
+    """Calibration for a technique's `apply_to`: windows drawn from all over a text, int64 (samples, length).
+
+    Args:
+        tokenizer: the model's.
+        text: the text itself, or the `Path` of a text, JSONL or Parquet file, or of a folder of these.
+
+    Raises:
+        SettingError: the text has too few tokens for that many windows of that length.
+    """
+    if samples < 1 or length < 1:
+        raise SettingError(f"calibration: samples and length must be at least 1, got {samples} and {length}")
+    stream = _encoded(_documents(text), tokenizer, samples * length * ENOUGH)
+    found = len(stream) // length
+    if found < samples:
+        advice = f"give more text, or samples={found}" if found else "give more text, or a smaller length"
+        raise SettingError(
+            f"calibration: the text has {len(stream):,} tokens, {found} windows of {length}; {samples} are asked for: {advice}"
+        )
+    return windows(stream, samples, length, seed, tokenizer.prefix)
+
+
 def draw(
     tokenizer: Tokenizer,
     samples: int,
@@ -43,7 +65,7 @@ def draw(
         SettingError: neither is given, the tokens are another tokenizer's, or there are too few for one window.
     """
     if text is not None:
-        stream = _encoded(text, tokenizer, samples * length * ENOUGH)
+        stream = _encoded(_documents(text), tokenizer, samples * length * ENOUGH)
         source = str(text)
     elif tokens is not None:
         from shoestring.data import open_tokens
@@ -82,12 +104,15 @@ def windows(stream: np.ndarray, samples: int, length: int, seed: int, prefix: Se
     return torch.from_numpy(drawn_NT)
 
 
-def _encoded(text: Path, tokenizer: Tokenizer, enough: int) -> np.ndarray:
-    """The tokens of a text's documents, each closed by the end token, until there are enough."""
+def _documents(text: str | Path) -> Sequence[str]:
     from shoestring.data import read_texts
 
+    return [text] if isinstance(text, str) else read_texts(text)
+
+
+def _encoded(texts: Sequence[str], tokenizer: Tokenizer, enough: int) -> np.ndarray:
+    """The tokens of documents, each closed by the end token, until there are enough."""
     found: list[int] = []
-    texts = read_texts(text)
     for document in texts:
         # At least a byte stands for a token, so a long text is cut where there is certainly enough of it.
         found += tokenizer.encode(document[: enough * 16])

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from shoestring.evaluate.likelihood import Tokens, batch_tokens, batches, device
 from shoestring.evaluate.windows import before, cut, figure, ratio_error
 from shoestring.measure import Quantity
 from shoestring.model import Transformer
+from shoestring.progress import Progress, showing
 from shoestring.tokenizer import Tokenizer
 
 
@@ -59,7 +60,7 @@ def fidelity(
     windows: int | None = None,
     spread: bool = False,
     tokenizer: Tokenizer | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Progress | None = None,
 ) -> Fidelity:
     """Compare two models of one vocabulary on windows of tokens.
 
@@ -81,14 +82,14 @@ def fidelity(
     first = max(1, len(prefix))
     divergences, same = [0.0] * len(chosen), [0] * len(chosen)
     done = 0
-    with torch.inference_mode(), evaluating(model), evaluating(reference):
+    with torch.inference_mode(), evaluating(model), evaluating(reference), showing(progress) as progress:
         for rows in batches([len(window) for window in chosen], batch_tokens(model)):
             found = _compare(model, reference, [chosen[row] for row in rows], first)
             finite(found[0], "the model or its reference")
             for row, divergence, agreed in zip(rows, *found):
                 divergences[row], same[row] = divergence, agreed
             done += len(rows)
-            progress(f"{done / len(chosen):.0%} of {len(chosen)}")
+            progress(f"{done} of {len(chosen)} windows", done / len(chosen))
     counts = [len(window) - first for window in chosen]
     return Fidelity(
         divergence=sum(divergences) / sum(counts),

@@ -10,7 +10,7 @@ B sequences, T tokens, C width, V vocabulary, N scored places.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from shoestring.errors import NotFinite, SettingError
 from shoestring.model import Transformer
+from shoestring.progress import Progress, silent
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}
 """Tokens of one forward pass: enough to keep the device busy. Constants, so that a rerun sums in the same order."""
@@ -44,7 +45,7 @@ def likelihoods(
     model: Transformer,
     sequences: Sequence[Tokens],
     starts: Sequence[int],
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Progress = silent,
 ) -> list[Likelihood]:
     """Score each sequence from its token `start` on, given all tokens before.
 
@@ -67,7 +68,7 @@ def likelihoods(
         for rows in batches([len(sequence) for sequence in sequences], batch_tokens(model)):
             scored = _score(model, [sequences[row] for row in rows], [starts[row] for row in rows])
             found.update(zip(rows, scored))
-            progress(f"{len(found) / len(sequences):.0%} of {len(sequences)}")
+            progress(f"{len(found)} of {len(sequences)} sequences", len(found) / len(sequences))
     return [found[row] for row in range(len(sequences))]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -21,6 +21,7 @@ from shoestring.files import to_json
 from shoestring.measure import Hardware, Quantity
 from shoestring.model import ModelConfig, Transformer
 from shoestring.model.cost import forward_flops
+from shoestring.progress import Progress, silent, under
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, StepName, Technique, Work
 from shoestring.tokenizer import Tokenizer
 
@@ -45,7 +46,7 @@ def measure_model(
     tasks: Sequence[Path | str] = (),
     limit: int | None = None,
     reference: Transformer | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Progress = silent,
 ) -> dict[str, Quantity]:
     """bits_per_byte, perplexity and loss on a text file, divergence and agreement with a reference on it, tasks' figures.
 
@@ -73,17 +74,15 @@ def _figures(
     tasks: Sequence[Path | str],
     limit: int | None,
     reference: Transformer | None,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> Measured:
     figures: dict[str, Quantity] = {}
     score = None
     if tokens is not None:
-        score = bits_per_byte(model, tokenizer, tokens, context, windows, spread, lambda said: progress(f"bits per byte: {said}"))
+        score = bits_per_byte(model, tokenizer, tokens, context, windows, spread, progress)
         figures |= score.quantities()
         if reference is not None:
-            compared = fidelity(
-                model, reference, tokens, context, windows, spread, tokenizer, lambda said: progress(f"fidelity: {said}")
-            )
+            compared = fidelity(model, reference, tokens, context, windows, spread, tokenizer, under("fidelity", progress))
             figures |= compared.quantities()
     for task in tasks:
         figures |= task_scores(model, tokenizer, task, limit, progress)

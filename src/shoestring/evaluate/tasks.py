@@ -8,7 +8,7 @@ puts before a text. Standard errors are over rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,8 @@ from shoestring.evaluate.rows import Choice, Cloze, Exact, Row, read_rows, task_
 from shoestring.evaluate.windows import LARGEST, before, figure, interval, ratio_error
 from shoestring.measure import Kind, Quantity
 from shoestring.model import Transformer
+from shoestring.progress import Progress, showing, silent, under
 from shoestring.tokenizer import Tokenizer
-
-Progress = Callable[[str], None]
 
 ROOM = 8
 """Tokens that an answer may be longer than the expected one before it is cut off."""
@@ -31,7 +30,7 @@ def task_scores(
     tokenizer: Tokenizer,
     path: Path | str,
     limit: int | None = None,
-    progress: Progress = lambda text: None,
+    progress: Progress | None = None,
 ) -> dict[str, Quantity]:
     """All figures of one task file, named `<task>.<figure>`.
 
@@ -40,7 +39,8 @@ def task_scores(
     """
     rows = read_rows(path, limit)
     name = task_name(path)
-    said = _score(model, tokenizer, rows, lambda text: progress(f"{name}: {text}"))
+    with showing(progress) as progress:
+        said = _score(model, tokenizer, rows, under(name, progress))
     return {f"{name}.{key}": value for key, value in said.items()}
 
 
@@ -55,7 +55,7 @@ def _score(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Row], progre
 
 
 def choice_scores(
-    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Choice], progress: Progress = lambda text: None
+    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Choice], progress: Progress = silent
 ) -> dict[str, Quantity]:
     """`accuracy`: the likeliest option is the right one; `accuracy_normalised`: likeliest per byte."""
     pairs = [option for row in rows for option in row.options]
@@ -71,7 +71,7 @@ def choice_scores(
 
 
 def cloze_scores(
-    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Cloze], progress: Progress = lambda text: None
+    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Cloze], progress: Progress = silent
 ) -> dict[str, Quantity]:
     """`accuracy`: greedy decoding says the continuation; `perplexity` of the continuations' tokens."""
     scored = continuation_likelihoods(model, tokenizer, [(row.context, row.continuation) for row in rows], progress)
@@ -90,7 +90,7 @@ def cloze_scores(
 
 
 def exact_scores(
-    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Exact], progress: Progress = lambda text: None
+    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Exact], progress: Progress = silent
 ) -> dict[str, Quantity]:
     """`exact_match`: the greedy answer, up to the end of its line unless the expected one has several, is the expected one.
 
@@ -108,7 +108,7 @@ def exact_scores(
 
     def on_token(number: int, token: int) -> None:
         made.add(number)
-        progress(f"{len(made)} of {len(rows)} answers begun")
+        progress(f"{len(made)} of {len(rows)} answers begun", len(made) / len(rows))
 
     with evaluating(model):
         answers = generate(model, prompts, settings, stop_tokens(tokenizer), on_token)
@@ -118,7 +118,7 @@ def exact_scores(
 
 
 def continuation_likelihoods(
-    model: Transformer, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], progress: Progress = lambda text: None
+    model: Transformer, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], progress: Progress = silent
 ) -> list[Likelihood]:
     """How likely each continuation is after its context; contexts are cut at their beginning where both are too long."""
     sequences, starts = [], []

@@ -13,7 +13,7 @@ Bits per byte compares models whose tokenizers differ. The standard error is tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from shoestring.errors import SettingError
 from shoestring.evaluate.likelihood import Tokens, likelihoods
 from shoestring.measure import Kind, Quantity
 from shoestring.model import Transformer
+from shoestring.progress import Progress, showing, under
 from shoestring.tokenizer import Tokenizer
 
 LN2 = math.log(2.0)
@@ -80,7 +81,7 @@ def bits_per_byte(
     context: int = 1024,
     windows: int | None = None,
     spread: bool = False,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Progress | None = None,
 ) -> Score:
     """Score a text, or its tokens.
 
@@ -96,7 +97,8 @@ def bits_per_byte(
     tokens = np.asarray(tokenizer.encode(text) if isinstance(text, str) else text)
     chosen = cut(tokens, min(context, model.config.context), windows, spread, tokenizer.prefix)
     first = max(1, len(tokenizer.prefix))
-    scored = likelihoods(model, chosen, [first] * len(chosen), progress)
+    with showing(progress) as progress:
+        scored = likelihoods(model, chosen, [first] * len(chosen), under("bits per byte", progress))
     lengths = byte_lengths(tokenizer, model.config.vocabulary)
     sizes = [int(lengths[np.asarray(window[first:], dtype=np.int64)].sum()) for window in chosen]
     if sum(sizes) == 0:
