@@ -63,7 +63,7 @@ def test_round_trip_is_bit_exact_and_transformers_agrees(name: str, tmp_path: Pa
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("compressed_tensors")
     ours = packed_model(**CASES[name])
-    facts = write(ours, None, tmp_path)
+    facts = write(ours, None, tmp_path, torch.float32)
     back = load_model(tmp_path)
     for (key, tensor), (same_key, same) in zip(sorted(ours.state_dict().items()), sorted(back.state_dict().items())):
         assert key == same_key
@@ -86,7 +86,7 @@ def test_reads_what_compressed_tensors_wrote(symmetric: bool, strategy: str, tmp
     from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme, QuantizationStatus
 
     ours = packed_model(symmetric=symmetric, group=32 if strategy == "group" else None)
-    write(ours, None, tmp_path)
+    write(ours, None, tmp_path, torch.float32)
     arguments = QuantizationArgs(
         num_bits=4, symmetric=symmetric, strategy=strategy, group_size=32 if strategy == "group" else None
     )
@@ -118,7 +118,7 @@ def test_mixed_bits_are_two_groups(tmp_path: Path) -> None:
     ours = packed_model()
     other = packed_model(bits=8)
     ours.blocks[0].feed_forward.down = other.blocks[0].feed_forward.down
-    write(ours, None, tmp_path)
+    write(ours, None, tmp_path, torch.float32)
     groups = json.loads((tmp_path / "config.json").read_text())["quantization_config"]["config_groups"]
     assert groups["group_1"]["targets"] == ["model.layers.0.mlp.down_proj"]
     with torch.inference_mode():
@@ -128,7 +128,7 @@ def test_mixed_bits_are_two_groups(tmp_path: Path) -> None:
 def test_a_gpt2_shape_is_packed_in_our_own_form(tmp_path: Path) -> None:
     shape = {"position": "learned", "norm": "layernorm", "feed_forward": "gelu", "kv_heads": 4}
     ours = packed_model(config=ModelConfig(**{**CONFIG.model_dump(), **shape}))
-    write(ours, None, tmp_path)
+    write(ours, None, tmp_path, torch.float32)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "shoestring"
     with torch.inference_mode():
         assert torch.equal(load_model(tmp_path)(tokens()), ours(tokens()))
@@ -158,7 +158,7 @@ def test_facts_count_bits_and_zeros(tmp_path: Path) -> None:
     ],
 )
 def test_other_quantizations_are_refused_by_name(change: dict, said: str, tmp_path: Path) -> None:
-    write(packed_model(), None, tmp_path)
+    write(packed_model(), None, tmp_path, torch.float32)
     config = json.loads((tmp_path / "config.json").read_text())
     config["quantization_config"] |= change
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -175,7 +175,7 @@ def test_other_quantizations_are_refused_by_name(change: dict, said: str, tmp_pa
     ],
 )
 def test_other_schemes_are_refused_by_name(change: dict, said: str, tmp_path: Path) -> None:
-    write(packed_model(), None, tmp_path)
+    write(packed_model(), None, tmp_path, torch.float32)
     config = json.loads((tmp_path / "config.json").read_text())
     config["quantization_config"]["config_groups"]["group_0"] |= change
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -37,8 +37,7 @@ class Compression(Technique):
     room: ClassVar[str] = "compress"
     reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
     gives: ClassVar[Part] = "checkpoint"
-    stores: ClassVar[torch.dtype | None] = None
-    """The dtype on disk of what is not packed; as it was when None."""
+    version: ClassVar[int] = 2
 
     def apply(self, state: State, work: Work) -> State:
         """Compress the newest checkpoint."""
@@ -48,7 +47,7 @@ class Compression(Technique):
         kept = {key: value for key, value in report.items() if key not in ("settings", "matrices")}
         about: dict[str, Any] = {"settings": report["settings"], "report": kept}
         with artifact.writing(work.out, "checkpoint", about) as folder:
-            about["facts"] = write(model.cpu(), tokenizer, folder, self.stores)
+            about["facts"] = write(model.cpu(), tokenizer, folder)
             artifact.write_whole(folder / "compression.json", to_json(report) + "\n")
         return state.with_("checkpoint", work.out)
 
@@ -132,7 +131,7 @@ class Calibrated(Compression):
     """
 
     uses: ClassVar[tuple[Part, ...]] = ("tokens",)
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     calibration: FileName | None = None
     """A text, JSONL or Parquet file, or a folder, to calibrate with; the recipe's training tokens when not given."""

@@ -62,6 +62,7 @@ class Distil(Technique):
     saves: ClassVar[tuple[str, ...]] = ("data", "computation")
     reads: ClassVar[tuple[Part, ...]] = ("checkpoint", "tokens")
     gives: ClassVar[Part] = "checkpoint"
+    version: ClassVar[int] = 2
 
     teacher: StepName
     """The step whose checkpoint teaches."""

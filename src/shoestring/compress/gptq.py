@@ -221,7 +221,7 @@ class GPTQ(Quantizer, Calibrated):
     row: ClassVar[str] = "Q1"
     paper: ClassVar[str] = "2210.17323"
     saves: ClassVar[tuple[str, ...]] = ("memory", "storage")
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     act_order: bool = True
     """Columns with large inputs first."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Self
 
-import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
@@ -33,8 +32,6 @@ GroupSize = Annotated[int, AfterValidator(_group_size)]
 
 class Quantizer(Compression):
     """A technique that stores the blocks' matrices as groups of integers with a scale each."""
-
-    stores: ClassVar[torch.dtype | None] = torch.bfloat16
 
     bits: Bits = 4
     """Of a weight."""

@@ -10,7 +10,11 @@ Mixer = Literal["attention"]
 Position = Literal["rope", "learned", "none"]
 FeedForward = Literal["swiglu", "gelu"]
 Norm = Literal["rmsnorm", "layernorm"]
-Count = Annotated[int, Field(gt=0)]
+LARGEST, LAYERS = 1 << 28, 10_000
+"""No width, vocabulary or context is larger, and no model deeper: a size beyond is a slip, and would fill the memory."""
+
+Count = Annotated[int, Field(gt=0, le=LARGEST)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class RopeScaling(BaseModel):
@@ -18,10 +22,16 @@ class RopeScaling(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    factor: float
-    low_frequency: float = 1.0
-    high_frequency: float = 4.0
-    original_context: int = 8192
+    factor: Positive
+    low_frequency: Positive = 1.0
+    high_frequency: Positive = 4.0
+    original_context: Count = 8192
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RopeScaling:
+        if self.high_frequency <= self.low_frequency:
+            raise ValueError(f"high_frequency {self.high_frequency:g} must be above low_frequency {self.low_frequency:g}")
+        return self
 
 
 class ModelConfig(BaseModel):
@@ -33,7 +43,7 @@ class ModelConfig(BaseModel):
     """Rows of the embedding."""
     width: Count
     """Of the residual stream."""
-    layers: Count
+    layers: Annotated[int, Field(gt=0, le=LAYERS)]
     heads: Count
     kv_heads: Count = 0  # type: ignore[assignment]
     """Key-value heads, shared by groups of query heads (arXiv 2305.13245). As many as `heads` when not given."""
@@ -49,9 +59,9 @@ class ModelConfig(BaseModel):
     feed_forward: FeedForward = "swiglu"
     norm: Norm = "rmsnorm"
 
-    rope_base: float = 10_000.0
+    rope_base: Positive = 10_000.0
     rope_scaling: RopeScaling | None = None
-    norm_epsilon: float = 1e-5
+    norm_epsilon: Positive = 1e-5
     tied: bool = True
     """The head is the embedding's transpose."""
     attention_bias: bool = False
@@ -80,6 +90,8 @@ class ModelConfig(BaseModel):
     def _agree(self) -> ModelConfig:
         if self.heads % self.kv_heads:
             raise ValueError(f"kv_heads must divide heads: {self.heads} heads, {self.kv_heads} kv_heads")
+        if self.heads * self.head_size > LARGEST:
+            raise ValueError(f"{self.heads} heads of {self.head_size} are wider than {LARGEST:,}")
         if self.position == "rope" and self.head_size % 2:
             raise ValueError(f"head_size must be even with rope, got {self.head_size}")
         if isinstance(self.mixer, tuple) and len(self.mixer) != self.layers:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MIXERS = {"attention": Attention}
 FEED_FORWARDS = {"swiglu": SwiGLU, "gelu": GELU}
 
+TURNS = 8192
+"""Positions of the rotary table to begin with; it grows when a sequence needs more, so a context of millions costs nothing."""
+
 
 class Block(nn.Module):
     """A layer: tokens mix, then each thinks for itself; both add to the residual stream."""
@@ -65,7 +68,8 @@ class Transformer(nn.Module):
         if config.tied:
             self.head.weight = self.embedding.weight
         self.turns: Tensor | None
-        self.register_buffer("turns", rope.table(config, config.context) if config.position == "rope" else None, persistent=False)
+        turns = rope.table(config, min(config.context, TURNS)) if config.position == "rope" else None
+        self.register_buffer("turns", turns, persistent=False)
 
     def forward(self, tokens_BT: Tensor, cache: Cache | None = None, documents_BT: Tensor | None = None) -> Tensor:
         """Logits of the next token at each place, (B, T, V).

@@ -46,6 +46,7 @@ class Pretrain(Technique):
     reads: ClassVar[tuple[Part, ...]] = ("tokens",)
     uses: ClassVar[tuple[Part, ...]] = ("plan",)
     gives: ClassVar[Part] = "checkpoint"
+    version: ClassVar[int] = 2
 
     model: Literal["auto"] | dict[str, Any] = "auto"
     """auto: as the plan step decided; else a ModelConfig, such as {width: 256, layers: 5, heads: 4, context: 256}."""

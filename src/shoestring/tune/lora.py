@@ -48,6 +48,7 @@ class LoRA(Technique):
     reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
     uses: ClassVar[tuple[Part, ...]] = ("tokens",)
     gives: ClassVar[Part] = "checkpoint"
+    version: ClassVar[int] = 2
 
     rank: Count = 8
     """Rank of the learned change of each matrix."""
@@ -94,11 +95,12 @@ class LoRA(Technique):
         micro = self._micro_batch(context, hardware.device)
         adapter = cost.adapter_parameters(config, self.rank, chosen(self.targets, cost.matrices(config)))
         usage = cost.tuning_usage(config, steps, self.batch, context, micro, self._precision(hardware.device), adapter, hardware)
+        bits = 16.0 if sketch.bits_per_weight == 16 else 32.0  # as `model.write` stores it: half precision stays that
         after = sketch.with_(
             trained_tokens=sketch.trained_tokens + steps * self.batch * context,
-            bits_per_weight=32.0,
+            bits_per_weight=bits,
             sparsity=sketch.sparsity if self.keep_zeros and sketch.bits_per_weight >= 16 else 0.0,
-            disk_bytes=4.0 * (parameters(config) + adapter),
+            disk_bytes=bits / 8 * parameters(config) + 4.0 * adapter,
             bits_per_byte=None,
         )
         return Prediction(usage, after)

@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from shoestring.errors import FileError
+from shoestring.errors import FileError, shown
+from shoestring.model.checkpoint.families.family import Reading
+from shoestring.model.config import LARGEST
 from shoestring.model.linear import PackedLinear
 
 ADVICE = "allowed: compressed-tensors in the pack-quantized format, weights of 2 to 8 bits per group or channel"
+
+REPETITIONS = 4
+"""That an expression among the targets may have: a name of 40 letters is then matched in no time, however it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +47,17 @@ def read_schemes(config: Mapping[str, Any], file: Path) -> tuple[Scheme, ...]:
     Raises:
         FileError: another method or format, quantized activations, sparse storage: each named.
     """
-    found = config.get("quantization_config") or config.get("compression_config")
-    if not found:
+    key = next((key for key in ("quantization_config", "compression_config") if config.get(key)), None)
+    if key is None:
         return ()
-    method = found.get("quant_method", "compressed-tensors")
-    if method != "compressed-tensors":
-        raise FileError(f"{file}: quantization_config.quant_method is {method!r}; {ADVICE}")
-    sparse = (found.get("sparsity_config") or {}).get("format", "dense")
-    for what, value in (("sparsity_config.format", sparse), ("kv_cache_scheme", found.get("kv_cache_scheme") or "dense")):
-        if value != "dense":
-            raise FileError(f"{file}: quantization_config.{what} is {value!r}; {ADVICE}")
-    if (found.get("transform_config") or {}).get("config_groups"):
-        raise FileError(f"{file}: quantization_config.transform_config (rotations) is not supported; {ADVICE}")
-    return tuple(_scheme(name, group, found, file) for name, group in (found.get("config_groups") or {}).items())
+    found = Reading(config, file).inside(key)
+    found.only("quant_method", "compressed-tensors", advice=ADVICE)
+    found.inside("sparsity_config").only("format", "dense", advice=ADVICE)
+    found.only("kv_cache_scheme", None, advice=ADVICE)
+    if found.inside("transform_config").get("config_groups"):
+        raise FileError(f"{file}: {key}.transform_config (rotations) is not supported; {ADVICE}")
+    groups = found.inside("config_groups")
+    return tuple(_scheme(groups.inside(name), found.get("format")) for name in groups.record)
 
 
 def packed_linear(module: str, leaves: Mapping[str, Tensor], schemes: tuple[Scheme, ...], file: Path) -> PackedLinear:
@@ -71,14 +75,27 @@ def packed_linear(module: str, leaves: Mapping[str, Tensor], schemes: tuple[Sche
         raise FileError(f"{file}: {module} is packed, and no group of quantization_config targets it")
     if "weight_g_idx" in leaves:
         raise FileError(f"{file}: {module} has weight_g_idx (actorder group); not supported: quantize with actorder static")
-    wanted = ["weight_packed", "weight_scale", "weight_shape"] + ([] if scheme.symmetric else ["weight_zero_point"])
+    wanted = {"weight_packed": torch.int32, "weight_scale": None, "weight_shape": torch.int64}
+    wanted |= {} if scheme.symmetric else {"weight_zero_point": torch.int32}
     missing = [leaf for leaf in wanted if leaf not in leaves]
     if missing:
         raise FileError(f"{file}: {module}: {', '.join(missing)} missing; the checkpoint is not whole")
-    inputs = int(leaves["weight_shape"][-1])
-    zeros = None if scheme.symmetric else leaves["weight_zero_point"]
+    for leaf, dtype in wanted.items():
+        tensor, dimensions = leaves[leaf], 1 if leaf == "weight_shape" else 2
+        if tensor.ndim != dimensions or not (tensor.dtype == dtype if dtype else tensor.is_floating_point()):
+            wanted_kind = "floating" if dtype is None else dtype
+            raise FileError(
+                f"{file}: {module}.{leaf} is {tensor.dtype} of shape {list(tensor.shape)}; it must be {wanted_kind} with "
+                f"{dimensions} dimension{'s' * (dimensions > 1)}"
+            )
+    shape = leaves["weight_shape"].tolist()
+    packed, scale, zeros = leaves["weight_packed"], leaves["weight_scale"], leaves.get("weight_zero_point")
+    if len(shape) != 2 or shape[0] != packed.shape[0] or not 0 < shape[1] <= LARGEST or not 0 < scale.shape[1] <= shape[1]:
+        raise FileError(
+            f"{file}: {module}.weight_shape is {shown(shape)}, packed as {list(packed.shape)} with scales {list(scale.shape)}"
+        )
     try:
-        return PackedLinear(leaves["weight_packed"], leaves["weight_scale"], zeros, inputs, scheme.bits, leaves.get("bias"))
+        return PackedLinear(packed, scale, None if scheme.symmetric else zeros, shape[1], scheme.bits, leaves.get("bias"))
     except ValueError as error:
         raise FileError(f"{file}: {module}: {error}") from error
 
@@ -122,15 +139,35 @@ def write_config(packed: Mapping[str, PackedLinear], dense: list[str]) -> dict[s
     }
 
 
-def _scheme(name: str, group: Mapping[str, Any], found: Mapping[str, Any], file: Path) -> Scheme:
-    where = f"{file}: quantization_config.config_groups.{name}"
-    form = group.get("format") or found.get("format")
+def _scheme(group: Reading, form: Any) -> Scheme:
+    where = f"{group.file}: {group.prefix.removesuffix('.')}"
+    form = group.get("format") or form
     if form != "pack-quantized":
-        raise FileError(f"{where}.format is {form!r}; {ADVICE}")
+        raise FileError(f"{where}.format is {shown(form)}; {ADVICE}")
     if group.get("input_activations") or group.get("output_activations"):
         raise FileError(f"{where}: quantized activations are not supported; {ADVICE}")
-    weights = group.get("weights") or {}
+    weights = group.inside("weights")
     bits, kind, strategy = weights.get("num_bits"), weights.get("type", "int"), weights.get("strategy") or "group"
-    if not isinstance(bits, int) or not 2 <= bits <= 8 or kind != "int" or strategy not in ("group", "channel"):
-        raise FileError(f"{where}.weights: {bits} bits of {kind} per {strategy}; {ADVICE}")
-    return Scheme(bits, weights.get("symmetric", True), tuple(group.get("targets") or ()))
+    if type(bits) is not int or not 2 <= bits <= 8 or kind != "int" or strategy not in ("group", "channel"):
+        raise FileError(
+            f"{where}.weights: {shown(bits)} bits of {shown(kind, quote=False)} per {shown(strategy, quote=False)}; {ADVICE}"
+        )
+    targets = group.get("targets", [])
+    if not isinstance(targets, list):
+        group.refuse("targets", targets, "it must be a list of names")
+    return Scheme(bits, weights.flag("symmetric", True), tuple(_target(target, group) for target in targets))
+
+
+def _target(target: Any, reading: Reading) -> str:
+    """A target that is a name, or an expression which can't run away: few repetitions, none of a group."""
+    if not isinstance(target, str) or len(target) > 500:
+        reading.refuse("targets", target, "it must be a list of names")
+    if target.startswith("re:"):
+        plain = re.sub(r"\\.", "", target[3:])
+        if sum(map(plain.count, "*+{")) > REPETITIONS or re.search(r"\)[*+{]", plain):
+            reading.refuse("targets", target, f"an expression may repeat {REPETITIONS} times at the most, and no group")
+        try:
+            re.compile(target[3:])
+        except (re.error, RecursionError, OverflowError) as error:
+            reading.refuse("targets", target, f"it is no regular expression ({error})")
+    return target

@@ -6,19 +6,23 @@ the query and key matrices are stored in the one order and read in the other.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from shoestring.errors import DamagedArtifact, FileError, file_error
+from shoestring.errors import FileError, shown
 from shoestring.model.checkpoint import gguf_tokenizer
-from shoestring.model.config import ModelConfig
+from shoestring.model.checkpoint.families.family import Reading
+from shoestring.model.checkpoint.gguf_header import read_header
+from shoestring.model.checkpoint.origin import end_ids
+from shoestring.model.checkpoint.tensors import must_be_finite
+from shoestring.model.config import LAYERS, ModelConfig
+from shoestring.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from gguf import GGUFReader
+    import numpy as np
 
     from shoestring.tokenizer import Tokenizer
 
@@ -37,6 +41,10 @@ IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 OUTSIDE = {"token_embd": "embedding", "output_norm": "final_norm", "output": "head"}
 
 
+SCALED = "rope_freqs.weight"
+"""The tensor that llama.cpp adds for Llama 3's scaled rope."""
+
+
 def read_config(file: Path) -> ModelConfig:
     """The configuration of a GGUF file.
 
@@ -44,43 +52,81 @@ def read_config(file: Path) -> ModelConfig:
         FileError: another architecture, experts, or scaled rope: each named.
         DamagedArtifact: a file that is cut short.
     """
-    return _config(_open(file), file)
+    header = read_header(file)
+    metadata = Reading(header.metadata, file)
+    architecture = metadata.text("general.architecture")
+    if architecture != "llama":
+        what = f"architecture {shown(architecture)}"
+        raise FileError(f"{file}: {what} is not one that shoestring reads from GGUF; allowed: llama")
+    for key in ("llama.rope.scaling.type", "llama.expert_count"):
+        if metadata.get(key) not in (None, "none", 0):
+            metadata.refuse(key, metadata.get(key), "not supported: use the checkpoint in Hugging Face's form")
+    if SCALED in header.tensors:
+        raise FileError(f"{file}: has scaled rotary frequencies (Llama 3.1 and later); use the checkpoint in Hugging Face's form")
+    if "token_embd.weight" not in header.tensors:
+        raise FileError(f"{file}: lacks the tensor token_embd.weight; not a whole language model")
+    heads, width = metadata.count("llama.attention.head_count"), metadata.count("llama.embedding_length")
+    head_size = metadata.count("llama.attention.key_length", width // heads)
+    if metadata.count("llama.rope.dimension_count", head_size) != head_size:
+        raise FileError(f"{file}: rotates a part of each head only: not supported")
+    return metadata.fill(
+        vocabulary=header.tensors["token_embd.weight"].shape[0],
+        width=width,
+        layers=metadata.count("llama.block_count", most=LAYERS),
+        heads=heads,
+        kv_heads=metadata.count("llama.attention.head_count_kv", heads),
+        head_size=head_size,
+        feed_forward_width=metadata.count("llama.feed_forward_length"),
+        context=metadata.count("llama.context_length"),
+        rope_base=metadata.number("llama.rope.freq_base", 10_000.0),
+        # Stored as float32: 1e-5 comes back as 9.99999974e-06.
+        norm_epsilon=float(f"{metadata.number('llama.attention.layer_norm_rms_epsilon'):.6g}"),
+        tied="output.weight" not in header.tensors,
+    )
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """All tensors under our names, float32.
+def shapes(file: Path) -> dict[str, Tensor]:
+    """All tensors under our names, without their values: they are on the meta device."""
+    return {_our_name(name): torch.empty(blocks.shape, device="meta") for name, blocks in read_header(file).tensors.items()}
+
+
+def read_tensors(file: Path, progress: Progress = silent) -> dict[str, Tensor]:
+    """All tensors under our names, float32, each seen to be finite.
 
     Raises:
-        FileError: a block format that can't be unpacked.
+        FileError: a block format that can't be unpacked, or NaN or infinity in a tensor.
         DamagedArtifact: a file that is cut short.
     """
-    from gguf import quants
+    import numpy as np
 
-    reader = _open(file)
-    config = _config(reader, file)
+    header, config = read_header(file), read_config(file)
+    data = np.memmap(file, mode="r")
+    whole, done = max(1, sum(blocks.nbytes for blocks in header.tensors.values())), 0
     found = {}
-    for tensor in reader.tensors:
-        if tensor.name == "rope_freqs.weight":
-            continue
-        try:
-            values = quants.dequantize(tensor.data, tensor.tensor_type)
-        except (NotImplementedError, KeyError) as error:
-            raise FileError(f"{file}: {tensor.name} is stored as {tensor.tensor_type.name}, which can't be read") from error
-        name = _our_name(tensor.name)
-        weight = torch.from_numpy(values.astype("float32")).reshape([int(n) for n in reversed(tensor.shape)])
-        if name.endswith(("mixer.query.weight", "mixer.key.weight")):
-            weight = halves(weight, config.head_size)
-        found[name] = weight
+    for name, blocks in header.tensors.items():
+        progress(f"unpacking {name}", done / whole)
+        rows = data[blocks.start : blocks.start + blocks.nbytes].reshape(*blocks.shape[:-1], -1)
+        weight = torch.from_numpy(_unpacked(rows, blocks.kind, name, file)).reshape(blocks.shape)
+        must_be_finite(weight, name, file)
+        ours = _our_name(name)
+        found[ours] = halves(weight, config.head_size) if ours.endswith(("mixer.query.weight", "mixer.key.weight")) else weight
+        done += blocks.nbytes
     return found
 
 
 def read_records(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The ids of special tokens, as `config.json` and `generation_config.json` would say them."""
-    metadata = _Metadata(_open(file), file)
+    """The ids of special tokens, as `config.json` and `generation_config.json` would say them.
+
+    Raises:
+        FileError: an id that is no number.
+    """
+    metadata = read_header(file).metadata
     ids = {name: metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in IDS.items()}
     ends = dict.fromkeys(metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom"))
     listed = [number for number in ends if number is not None]
     config = {name: number for name, number in ids.items() if number is not None}
+    for number in (*config.values(), *listed):
+        end_ids({"eos_token_id": number}, file)
     return config, {**config, "eos_token_id": listed} if len(listed) > 1 else config
 
 
@@ -92,7 +138,7 @@ def read_tokenizer(file: Path) -> Tokenizer:
     """
     from shoestring.tokenizer import Tokenizer
 
-    record, config = gguf_tokenizer.build(_Metadata(_open(file), file))
+    record, config = gguf_tokenizer.build(Reading(read_header(file).metadata, file))
     return Tokenizer(record, config, str(file))
 
 
@@ -102,75 +148,15 @@ def halves(weight_NK: Tensor, head_size: int) -> Tensor:
     return weight_NK.view(heads, head_size // 2, 2, -1).transpose(1, 2).reshape(weight_NK.shape)
 
 
-class _Metadata:
-    """Key-values of a GGUF file, each read once, missing ones told with the file's name."""
+def _unpacked(rows: np.ndarray, kind: int, name: str, file: Path) -> np.ndarray:
+    """Rows of stored bytes as float32 values, a copy."""
+    from gguf import GGMLQuantizationType, quants
 
-    def __init__(self, reader: GGUFReader, file: Path) -> None:
-        self.reader, self.file = reader, file
-
-    def get(self, key: str, otherwise: Any = None) -> Any:
-        field = self.reader.fields.get(key)
-        return otherwise if field is None else field.contents()
-
-    def need(self, key: str) -> Any:
-        value = self.get(key)
-        if value is None:
-            raise FileError(f"{self.file}: its metadata lacks {key}; not a whole language model")
-        return value
-
-
-def _open(file: Path) -> GGUFReader:
+    form = GGMLQuantizationType(kind)
     try:
-        found = file.stat()
-        with file.open("rb") as stream:
-            magic = stream.read(4)
-        if magic != b"GGUF":
-            raise FileError(f"{file}: not a GGUF file")
-        return _reader(file, found.st_size, found.st_mtime_ns)
-    except OSError as error:
-        raise file_error(file, error) from error
-    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
-        raise DamagedArtifact(file, f"not whole GGUF: {error}") from error
-
-
-@lru_cache(maxsize=1)
-def _reader(file: Path, size: int, changed: int) -> GGUFReader:
-    """Parsed once for configuration, weights and tokenizer: 49,152 tokens cost a second. Size and date tell another file."""
-    from gguf import GGUFReader
-
-    return GGUFReader(file)
-
-
-def _config(reader: GGUFReader, file: Path) -> ModelConfig:
-    metadata = _Metadata(reader, file)
-    architecture = metadata.need("general.architecture")
-    if architecture != "llama":
-        raise FileError(f"{file}: architecture {architecture!r} is not one that shoestring reads from GGUF; allowed: llama")
-    names = {tensor.name for tensor in reader.tensors}
-    for key in ("llama.rope.scaling.type", "llama.expert_count"):
-        if metadata.get(key) not in (None, "none", 0):
-            raise FileError(f"{file}: {key} is {metadata.get(key)!r}: not supported; use the checkpoint in Hugging Face's form")
-    if "rope_freqs.weight" in names:
-        raise FileError(f"{file}: has scaled rotary frequencies (Llama 3.1 and later); use the checkpoint in Hugging Face's form")
-    heads, width = metadata.need("llama.attention.head_count"), metadata.need("llama.embedding_length")
-    head_size = metadata.get("llama.attention.key_length", width // heads)
-    if metadata.get("llama.rope.dimension_count", head_size) != head_size:
-        raise FileError(f"{file}: rotates a part of each head only: not supported")
-    embedding = next(tensor for tensor in reader.tensors if tensor.name == "token_embd.weight")
-    return ModelConfig(
-        vocabulary=int(embedding.shape[1]),
-        width=width,
-        layers=metadata.need("llama.block_count"),
-        heads=heads,
-        kv_heads=metadata.get("llama.attention.head_count_kv", heads),
-        head_size=head_size,
-        feed_forward_width=metadata.need("llama.feed_forward_length"),
-        context=metadata.need("llama.context_length"),
-        rope_base=metadata.get("llama.rope.freq_base", 10_000.0),
-        # Stored as float32: 1e-5 comes back as 9.99999974e-06.
-        norm_epsilon=float(f"{metadata.need('llama.attention.layer_norm_rms_epsilon'):.6g}"),
-        tied="output.weight" not in names,
-    )
+        return quants.dequantize(rows, form).astype("float32")
+    except (NotImplementedError, KeyError) as error:
+        raise FileError(f"{file}: {shown(name)} is stored as {form.name}, which can't be read") from error
 
 
 def _our_name(name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
-from shoestring.errors import FileError, nearest
+from shoestring.errors import FileError, nearest, shown
+from shoestring.model.checkpoint.families.family import Reading
 from shoestring.tokenizer import bytelevel
 from shoestring.tokenizer.prefix import post_processor
 
@@ -41,31 +42,26 @@ CONTROL, USER_DEFINED = 3, 4
 """Values of tokenizer.ggml.token_type."""
 
 
-class Metadata(Protocol):
-    """What is read of a file."""
-
-    file: Any
-
-    def get(self, key: str, otherwise: Any = None) -> Any:
-        """An entry or `otherwise`."""
-
-    def need(self, key: str) -> Any:
-        """An entry; an error when it is missing."""
-
-
-def build(metadata: Metadata) -> tuple[dict[str, Any], dict[str, Any]]:
+def build(metadata: Reading) -> tuple[dict[str, Any], dict[str, Any]]:
     """The contents of `tokenizer.json` and `tokenizer_config.json`.
 
     Raises:
-        FileError: not byte-level BPE, or cut in a way that is not known.
+        FileError: not byte-level BPE, cut in a way that is not known, or lists that contradict each other.
     """
-    kind, cut = metadata.need("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "gpt-2")
+    kind, cut = metadata.text("tokenizer.ggml.model"), metadata.text("tokenizer.ggml.pre", "gpt-2")
     if kind != "gpt2":
-        raise FileError(f"{metadata.file}: tokenizer kind {kind!r} is not supported; allowed: gpt2 (byte-level BPE)")
+        raise FileError(f"{metadata.file}: tokenizer kind {shown(kind)} is not supported; allowed: gpt2 (byte-level BPE)")
     if cut not in PRE_TOKENIZERS:
-        raise FileError(f"{metadata.file}: tokenizer.ggml.pre is {cut!r}; {nearest(cut, PRE_TOKENIZERS)}")
-    tokens = metadata.need("tokenizer.ggml.tokens")
+        raise FileError(f"{metadata.file}: tokenizer.ggml.pre is {shown(cut)}; {nearest(cut, PRE_TOKENIZERS)}")
+    tokens, merges = _texts(metadata, "tokenizer.ggml.tokens"), _texts(metadata, "tokenizer.ggml.merges")
     kinds = metadata.get("tokenizer.ggml.token_type", [1] * len(tokens))
+    if not isinstance(kinds, list) or len(kinds) != len(tokens):
+        metadata.refuse("tokenizer.ggml.token_type", kinds, f"it must give a number for each of the {len(tokens):,} tokens")
+    known = set(tokens)
+    for merge in merges:
+        first, _, second = merge.partition(" ")
+        if not (first in known and second in known and first + second in known):
+            metadata.refuse("tokenizer.ggml.merges", merge, "it must join two tokens to a third")
     added = [
         {
             "id": number,
@@ -82,7 +78,7 @@ def build(metadata: Metadata) -> tuple[dict[str, Any], dict[str, Any]]:
     steps = PRE_TOKENIZERS[cut]
     record = bytelevel.tokenizer_json(
         {token: number for number, token in enumerate(tokens)},
-        [merge.split(" ", 1) for merge in metadata.need("tokenizer.ggml.merges")],
+        [merge.split(" ", 1) for merge in merges],
         added,
         steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps},
         ignore_merges=cut == "llama-bpe",
@@ -93,13 +89,20 @@ def build(metadata: Metadata) -> tuple[dict[str, Any], dict[str, Any]]:
     return record, _config(metadata, tokens)
 
 
-def _config(metadata: Metadata, tokens: list[str]) -> dict[str, Any]:
+def _config(metadata: Reading, tokens: list[str]) -> dict[str, Any]:
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     named = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
     for entry, key in named.items():
         number = metadata.get(f"tokenizer.ggml.{key}_token_id")
-        if number is not None and number < len(tokens):
+        if type(number) is int and 0 <= number < len(tokens):
             config[entry] = tokens[number]
-    if metadata.get("tokenizer.chat_template"):
-        config["chat_template"] = metadata.get("tokenizer.chat_template")
+    if template := metadata.text("tokenizer.chat_template", ""):
+        config["chat_template"] = template
     return config
+
+
+def _texts(metadata: Reading, key: str) -> list[str]:
+    found = metadata.need(key)
+    if not isinstance(found, list) or not found or not all(isinstance(text, str) for text in found):
+        metadata.refuse(key, found, "it must be a list of texts")
+    return list(found)

@@ -89,4 +89,4 @@ def _stored(file: Path, name: str, entry: Any, data: int) -> Stored:
 
 
 def _whole_numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
+    return isinstance(value, list) and all(type(number) is int and 0 <= number < 1 << 48 for number in value)

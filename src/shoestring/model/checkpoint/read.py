@@ -13,7 +13,7 @@ from shoestring.errors import FileError
 from shoestring.files import read_object
 from shoestring.model.checkpoint import compressed
 from shoestring.model.checkpoint import tensors as storage
-from shoestring.model.checkpoint.build import build
+from shoestring.model.checkpoint.build import fill, frame, untwinned
 from shoestring.model.checkpoint.families import Family, Reading, reading_family
 from shoestring.model.checkpoint.header import Stored
 from shoestring.model.checkpoint.origin import GENERATION, Origin, end_ids, named, read_origin
@@ -22,55 +22,68 @@ from shoestring.model.cost import linear_parameters
 from shoestring.model.fetch import locate
 from shoestring.model.linear import PackedLinear
 from shoestring.model.transformer import Transformer
+from shoestring.progress import Progress, showing
 
 if TYPE_CHECKING:
     from shoestring.tokenizer import Tokenizer
 
 
-def load(source: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[Transformer, Tokenizer]:
+def load(
+    source: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu", progress: Progress | None = None
+) -> tuple[Transformer, Tokenizer]:
     """A model and its tokenizer, in evaluation mode.
 
     Args:
         source: a checkpoint folder (ours or a Hugging Face one of a known family), a `.gguf` file, or a name that was
             fetched ("smollm2-135m", "owner/name"). Nothing is downloaded.
         dtype: of the weights in memory; packed layers keep their own.
+        progress: told what is read, and the share that is done.
 
     Raises:
         SettingError: a name that was not fetched.
-        FileError: an unknown architecture, tensors that are missing or left over, an unsupported setting: each named.
+        FileError: an unknown architecture, tensors that are missing or left over, NaN among the weights, an unsupported
+            setting: each named.
         DamagedArtifact: a file that is not whole.
     """
-    model, tokenizer = load_model(source, dtype, device), load_tokenizer(source)
-    if tokenizer.vocabulary > model.config.vocabulary:
+    config, tokenizer = read_config(source), load_tokenizer(source)
+    if tokenizer.vocabulary > config.vocabulary:
         raise FileError(
-            f"{source}: the tokenizer has {tokenizer.vocabulary} entries, the embedding {model.config.vocabulary} rows; "
+            f"{source}: the tokenizer has {tokenizer.vocabulary} entries, the embedding {config.vocabulary} rows; "
             "they don't belong together"
         )
-    return model, tokenizer
+    return load_model(source, dtype, device, progress), tokenizer
 
 
-def load_model(source: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Transformer:
+def load_model(
+    source: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu", progress: Progress | None = None
+) -> Transformer:
     """The model alone; see `load`."""
     path = locate(source)
-    if path.is_file():
-        from shoestring.model.checkpoint import gguf_file
+    with showing(progress) as progress:
+        if path.is_file():
+            return _load_gguf(source, path, dtype, device, progress).eval()
+        if (path / MANIFEST).is_file():
+            manifest(path)  # a file of another size than was written is named here
+        record, file = _config_file(path)
+        family = reading_family(record, file)
+        config = family.read_config(Reading(record, file))
+        schemes = compressed.read_schemes(record, file)
+        theirs = storage.read(path, family.unused)
+        ours = _our_names(family.read_tensors(theirs, config, path), family, config)
+        tensors, packed = _split_packed(ours, family.names(config), schemes, path)
+        tensors = untwinned(tensors, packed, path) if config.tied else tensors
+        model = frame(config, tensors, packed, path)
+        storage.all_must_be_finite(theirs, path, progress)
+        model.origin = read_origin(source, path, record, _dtype(storage.headers(path), config))
+        return fill(model, tensors, path, dtype, device).eval()
 
-        config, found = gguf_file.read_config(path), gguf_file.read_tensors(path)
-        model = build(config, found, {}, path, dtype, device)
-        model.origin = Origin(named(source, path), *gguf_file.read_records(path), dtype=torch.float16)
-        return model.eval()
-    if (path / MANIFEST).is_file():
-        manifest(path)  # a file of another size than was written is named here
-    record, file = _config_file(path)
-    family = reading_family(record, file)
-    config = family.read_config(Reading(record, file))
-    theirs = {n: t for n, t in storage.read(path).items() if not n.endswith(family.unused)}
-    schemes = compressed.read_schemes(record, file)
-    ours = _our_names(family.read_tensors(theirs, config, path), family, config)
-    tensors, packed = _split_packed(ours, family.names(config), schemes, path)
-    model = build(config, tensors, packed, path, dtype, device)
-    model.origin = read_origin(source, path, record, _dtype(storage.headers(path), config))
-    return model.eval()
+
+def _load_gguf(source: str | Path, path: Path, dtype: torch.dtype, device: str, progress: Progress) -> Transformer:
+    from shoestring.model.checkpoint import gguf_file
+
+    model = frame(gguf_file.read_config(path), gguf_file.shapes(path), {}, path)
+    model.origin = Origin(named(source, path), *gguf_file.read_records(path), dtype=torch.float16)
+    return fill(model, gguf_file.read_tensors(path, progress), path, dtype, device)
 
 
 def load_tokenizer(source: str | Path) -> Tokenizer:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from shoestring.errors import DamagedArtifact, FileError, file_error, shown
 from shoestring.files import read_object, regular
 from shoestring.model.checkpoint.header import Stored, read_header
+from shoestring.progress import Progress, silent
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -59,8 +61,11 @@ def headers(folder: Path) -> dict[str, Stored]:
     return found
 
 
-def read(folder: Path) -> dict[str, Tensor]:
+def read(folder: Path, unused: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """All tensors by name; they map the files, and are read when used.
+
+    Args:
+        unused: endings of names that are left out.
 
     Raises:
         FileError: missing, or pickled.
@@ -69,15 +74,49 @@ def read(folder: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    found: dict[str, Tensor] = {}
-    for file in files(folder):
+    stored, found = headers(folder), dict[str, Tensor]()
+    for file in dict.fromkeys(each.file for each in stored.values()):
         try:
             found |= load_file(file)
         except SafetensorError as error:
             raise DamagedArtifact(file, f"not whole safetensors: {error}") from error
         except OSError as error:
             raise file_error(file, error) from error
-    return found
+    return {name: tensor for name, tensor in found.items() if not name.endswith(unused)}
+
+
+def all_must_be_finite(tensors: Mapping[str, Tensor], folder: Path, progress: Progress = silent) -> None:
+    """Look at each tensor of a checkpoint once, which reads it.
+
+    Raises:
+        FileError: names the first file and tensor with NaN or infinity.
+    """
+    stored = headers(folder)
+    whole, done = max(1, sum(tensor.nbytes for tensor in tensors.values())), 0
+    for name, tensor in tensors.items():
+        progress(f"reading {stored[name].file.name}", done / whole)
+        must_be_finite(tensor, name, stored[name].file)
+        done += tensor.nbytes
+
+
+def must_be_finite(tensor: Tensor, name: str, file: Path | str) -> None:
+    """Refuse weights with which nothing sensible can be computed; one pass over them.
+
+    Raises:
+        FileError: names the file and the tensor.
+    """
+    if not finite(tensor):
+        raise FileError(
+            f"{file}: {shown(name)} holds NaN or infinity; the weights are broken: take an earlier checkpoint or fetch it again"
+        )
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether no value is NaN or infinite: both show in the extremes."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    extremes = torch.aminmax(tensor if tensor.dtype.itemsize > 1 else tensor.float())
+    return bool(extremes.min.isfinite() and extremes.max.isfinite())
 
 
 def write(tensors: Mapping[str, Tensor], file: Path) -> None:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from shoestring.artifact import write_whole, writing
+from shoestring.errors import FileError
 from shoestring.files import to_json
 from shoestring.model.checkpoint import compressed
 from shoestring.model.checkpoint import tensors as storage
 from shoestring.model.checkpoint.families import Family, writing_family
 from shoestring.model.checkpoint.origin import GENERATION, merged, write_origin
+from shoestring.model.checkpoint.tensors import finite
 from shoestring.model.linear import PackedLinear, linears
 from shoestring.model.transformer import Transformer
 
@@ -31,7 +33,7 @@ def save(
     """Write a checkpoint artifact, whole or not at all; one that stands there already is replaced.
 
     Args:
-        dtype: of the weights on disk; as they are in memory when None. Packed layers keep their own.
+        dtype: of the weights on disk, packed layers apart; what suits the model when None, see `write`.
         about: goes into the manifest, with `facts` added.
 
     Raises:
@@ -47,23 +49,31 @@ def write(model: Transformer, tokenizer: Tokenizer | None, folder: Path, dtype: 
 
     What the model's files said when it was loaded (`model.origin`) is written again, but for what has changed.
 
+    Args:
+        dtype: of the weights on disk. When None, weights that are float32 in memory are stored as their origin was, if that
+            was float16 or bfloat16 (a GGUF file counts as float16, which holds its blocks to 11 bits, bfloat16 to 8); else as
+            bfloat16 beside packed layers; else as float32. Weights that float16 can't hold are stored as bfloat16 then.
+            Packed layers keep their own.
+
     Returns:
         Facts: disk_bytes (of all files now in the folder), sparsity and bits_per_weight of the blocks' matrices.
 
     Raises:
-        FileError: when the disk is full or the place can't be written.
+        FileError: NaN or infinity among the weights (nothing is written then), or weights beyond what `dtype` holds; the disk
+            is full, or the place can't be written.
     """
     folder = Path(folder)
     packed = {name: module for name, module in model.named_modules() if isinstance(module, PackedLinear)}
     family = writing_family(model.config, bool(packed))
     theirs = family.names(model.config)
+    stored, dtype = _stored(model, dtype, bool(packed), folder)
     tensors = {}
-    for name, tensor in _stored(model, dtype).items():
+    for name, tensor in stored.items():
         module, _, leaf = name.rpartition(".")
         tensors[f"{theirs.get(module, module)}.{leaf}"] = tensor
     storage.write(family.write_tensors(tensors, model.config), folder / storage.WEIGHTS)
 
-    kind = str(dtype or model.embedding.weight.dtype).removeprefix("torch.")
+    kind = str(dtype).removeprefix("torch.")
     config, generation = _records(model, tokenizer, family)
     # transformers 4 reads torch_dtype, 5 reads dtype.
     config |= {"torch_dtype": kind, "dtype": kind}
@@ -128,16 +138,34 @@ def facts(model: Transformer, dtype: torch.dtype | None = None) -> dict[str, flo
     return {"sparsity": zeros / weights, "bits_per_weight": bits / weights}
 
 
-def _stored(model: Transformer, dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """The tensors to write, by our names: a tied head once, packed layers as they are, the rest in `dtype`."""
-    packed = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, PackedLinear))
-    found = {}
-    for name, tensor in model.state_dict().items():
-        if name == "head.weight" and model.config.tied:
-            continue
-        keep = dtype is None or name.startswith(packed)
-        found[name] = tensor.detach() if keep else tensor.detach().to(dtype)
-    return found
+def _stored(model: Transformer, dtype: torch.dtype | None, packed: bool, folder: Path) -> tuple[dict[str, Tensor], torch.dtype]:
+    """The tensors to write, by our names: a tied head once, packed layers as they are, the rest in a dtype; and that dtype."""
+    layers = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, PackedLinear))
+    found = {
+        name: tensor.detach() for name, tensor in model.state_dict().items() if name != "head.weight" or not model.config.tied
+    }
+    for name, tensor in found.items():
+        if not finite(tensor):
+            raise FileError(f"{folder}: {name} holds NaN or infinity, so nothing was written; take an earlier checkpoint")
+    wanted = dtype or _suitable(model, packed)
+    made = {name: tensor if name.startswith(layers) else tensor.to(wanted) for name, tensor in found.items()}
+    beyond = [name for name, tensor in made.items() if tensor.dtype == torch.float16 and not finite(tensor)]
+    if not beyond:
+        return made, wanted
+    if dtype is not None:
+        raise FileError(f"{folder}: {beyond[0]} has values beyond what float16 holds; save in bfloat16 or float32")
+    return _stored(model, torch.bfloat16, packed, folder)
+
+
+def _suitable(model: Transformer, packed: bool) -> torch.dtype:
+    """The rule of `write`."""
+    here = model.embedding.weight.dtype
+    origin = None if model.origin is None else model.origin.dtype
+    if here != torch.float32:
+        return here
+    if origin in (torch.float16, torch.bfloat16):
+        return origin
+    return torch.bfloat16 if packed else here
 
 
 def _write_json(file: Path, record: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shoestring.errors import FileError, nearest
+from shoestring.errors import FileError, nearest, shown
 from shoestring.model.checkpoint.families import gpt2, llama, native, qwen2, qwen3
 from shoestring.model.checkpoint.families.family import Family, Reading
 from shoestring.model.config import ModelConfig
@@ -21,11 +21,14 @@ def reading_family(record: dict[str, Any], file: Path) -> Family:
         FileError: names the architecture and those that are read.
     """
     found = record.get("architectures") or ["(none)"]
+    if not isinstance(found, list) or not isinstance(found[0], str):
+        raise FileError(f"{file}: architectures is {shown(found)}; it must be a list of names")
     for family in FAMILIES:
         if found[0] in family.architectures:
             return family
     known = [name for family in FAMILIES for name in family.architectures]
-    raise FileError(f"{file}: architecture {found[0]} is not one that shoestring reads; {nearest(str(found[0]), known)}")
+    name = shown(found[0], quote=False)
+    raise FileError(f"{file}: architecture {name} is not one that shoestring reads; {nearest(name, known)}")
 
 
 def writing_family(config: ModelConfig, packed: bool) -> Family:

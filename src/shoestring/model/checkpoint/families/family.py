@@ -6,16 +6,16 @@ Most families differ from ours in names alone. A name is a module's dotted path;
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 from torch import Tensor
 
-from shoestring.errors import FileError
-from shoestring.model.config import ModelConfig, RopeScaling
+from shoestring.errors import FileError, shown
+from shoestring.model.config import LARGEST, ModelConfig
 
 Tensors = dict[str, Tensor]
 
@@ -46,10 +46,15 @@ class Family:
 
 
 class Reading:
-    """A `config.json` being read: missing and unsupported entries are told with the file's name and the key."""
+    """A `config.json`, or the metadata of a GGUF file, being read.
 
-    def __init__(self, record: dict[str, Any], file: Path) -> None:
-        self.record, self.file = record, file
+    An entry that is missing, of another type or out of bounds is refused with the file's name, the key, its value and what is
+    allowed; null counts as missing.
+    """
+
+    def __init__(self, record: Mapping[str, Any], file: Path, prefix: str = "") -> None:
+        """`prefix`: what an error puts before a key, such as "rope_scaling."."""
+        self.record, self.file, self.prefix = record, file, prefix
 
     def get(self, key: str, otherwise: Any = None) -> Any:
         """An entry, or `otherwise` when it is missing or null."""
@@ -63,10 +68,51 @@ class Reading:
             FileError: when it is missing.
         """
         if self.record.get(key) is None:
-            raise FileError(f"{self.file}: {key} is missing; the file is not a whole model configuration")
+            raise FileError(f"{self.file}: {self.prefix}{key} is missing; the file is not a whole model configuration")
         return self.record[key]
 
-    def only(self, key: str, allowed: Any, otherwise: Any = None) -> None:
+    def count(self, key: str, otherwise: int | None = None, most: int = LARGEST) -> int:
+        """A whole number from 1 to `most`; needed when `otherwise` is None."""
+        value = self.need(key) if otherwise is None else self.get(key, otherwise)
+        if type(value) is not int or not 1 <= value <= most:
+            self.refuse(key, value, f"it must be a whole number from 1 to {most:,}")
+        return int(value)
+
+    def number(self, key: str, otherwise: float | None = None) -> float:
+        """A finite number above 0; needed when `otherwise` is None."""
+        value = self.need(key) if otherwise is None else self.get(key, otherwise)
+        if type(value) not in (int, float) or not 0 < value <= 1e30:
+            self.refuse(key, value, "it must be a number above 0")
+        return float(value)
+
+    def flag(self, key: str, otherwise: bool) -> bool:
+        """True or false."""
+        value = self.get(key, otherwise)
+        if type(value) is not bool:
+            self.refuse(key, value, "it must be true or false")
+        return bool(value)
+
+    def text(self, key: str, otherwise: str | None = None) -> str:
+        """A text; needed when `otherwise` is None."""
+        value = self.need(key) if otherwise is None else self.get(key, otherwise)
+        if type(value) is not str:
+            self.refuse(key, value, "it must be a text")
+        return str(value)
+
+    def inside(self, key: str) -> Reading:
+        """An entry that is an object itself, an empty one when it is missing."""
+        value = self.get(key, {})
+        if type(value) is not dict:
+            self.refuse(key, value, "it must be an object")
+        return Reading(value, self.file, f"{self.prefix}{key}.")
+
+    def refuse(self, key: str, value: Any, wanted: str) -> NoReturn:
+        """Raises:
+        FileError: names the file, the key, its value and what it must be.
+        """
+        raise FileError(f"{self.file}: {self.prefix}{key} is {shown(value)}; {wanted}")
+
+    def only(self, key: str, allowed: Any, otherwise: Any = None, advice: str = "") -> None:
         """Refuse a model that needs what ours doesn't do: `key` must be `allowed`, or missing when that means the same.
 
         Raises:
@@ -74,9 +120,9 @@ class Reading:
         """
         value = self.get(key, allowed if otherwise is None else otherwise)
         if value != allowed:
-            raise FileError(f"{self.file}: {key} is {value!r}; shoestring reads models with {allowed!r} only")
+            self.refuse(key, value, advice or f"shoestring reads models with {allowed!r} only")
 
-    def fill(self, **settings: Any) -> ModelConfig:
+    def fill(self, /, **settings: Any) -> ModelConfig:
         """Our configuration.
 
         Raises:
@@ -85,31 +131,38 @@ class Reading:
         try:
             return ModelConfig(**settings)
         except ValidationError as error:
-            said = [
-                ".".join([*map(str, e["loc"]), ""]).replace(".", ": ") + e["msg"].removeprefix("Value error, ")
-                for e in error.errors()
+            faults = [
+                f"{'.'.join(map(str, e['loc']))} is {shown(e['input'])}; {e['msg'][:1].lower()}{e['msg'][1:]}"
+                if e["loc"]
+                else e["msg"].removeprefix("Value error, ")
+                for e in error.errors()[:3]
             ]
-            raise FileError(f"{self.file}: not a model that shoestring can build: {'; '.join(said)}") from error
+            raise FileError(f"{self.file}: not a model that shoestring can build: {'; '.join(faults)}") from error
 
     def rope(self) -> dict[str, Any]:
         """Our rotary settings, from where transformers 4 (rope_theta, rope_scaling) or 5 (rope_parameters) puts them.
 
         Raises:
-            FileError: a scaling other than Llama 3's.
+            FileError: a scaling other than Llama 3's, settings by kind of layer, or entries that are missing or mistyped.
         """
-        parameters = {**self.get("rope_scaling", {}), **self.get("rope_parameters", {})}
-        found: dict[str, Any] = {"rope_base": float(parameters.get("rope_theta", self.get("rope_theta", 10_000.0)))}
-        kind = parameters.get("rope_type", parameters.get("type", "default"))
+        found: dict[str, Any] = {"rope_base": self.number("rope_theta", 10_000.0)}
+        newer, older = self.inside("rope_parameters"), self.inside("rope_scaling")
+        rope = Reading({**older.record, **newer.record}, self.file, (newer if newer.record else older).prefix)
+        for key, value in rope.record.items():
+            if isinstance(value, dict):
+                rope.refuse(key, value, "rotary settings by kind of layer are not supported")
+        found["rope_base"] = rope.number("rope_theta", found["rope_base"])
+        kind = rope.text("rope_type", rope.text("type", "default"))
         if kind == "llama3":
-            found["rope_scaling"] = RopeScaling(
-                factor=parameters["factor"],
-                low_frequency=parameters["low_freq_factor"],
-                high_frequency=parameters["high_freq_factor"],
-                original_context=parameters["original_max_position_embeddings"],
-            )
+            found["rope_scaling"] = {
+                "factor": rope.number("factor"),
+                "low_frequency": rope.number("low_freq_factor"),
+                "high_frequency": rope.number("high_freq_factor"),
+                "original_context": rope.count("original_max_position_embeddings"),
+            }
         elif kind != "default":
-            raise FileError(f"{self.file}: rope scaling {kind!r} is not supported; allowed: default, llama3")
-        if float(parameters.get("partial_rotary_factor", self.get("partial_rotary_factor", 1.0))) != 1.0:
+            raise FileError(f"{self.file}: rope scaling {shown(kind)} is not supported; allowed: default, llama3")
+        if rope.number("partial_rotary_factor", self.number("partial_rotary_factor", 1.0)) != 1.0:
             raise FileError(f"{self.file}: partial_rotary_factor other than 1 is not supported")
         return found
 

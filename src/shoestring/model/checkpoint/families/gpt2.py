@@ -13,7 +13,7 @@ import torch
 
 from shoestring.errors import FileError
 from shoestring.model.checkpoint.families.family import Family, Reading, Tensors
-from shoestring.model.config import ModelConfig
+from shoestring.model.config import LAYERS, ModelConfig
 
 TRANSPOSED = ("attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
@@ -28,16 +28,16 @@ def read_config(reading: Reading) -> ModelConfig:
     reading.only("scale_attn_weights", True)
     reading.only("scale_attn_by_inverse_layer_idx", False)
     reading.only("add_cross_attention", False)
-    width = reading.need("n_embd")
+    width = reading.count("n_embd")
     return reading.fill(
-        vocabulary=reading.need("vocab_size"),
+        vocabulary=reading.count("vocab_size"),
         width=width,
-        layers=reading.need("n_layer"),
-        heads=reading.need("n_head"),
-        feed_forward_width=reading.get("n_inner", 4 * width),
-        context=reading.need("n_positions"),
-        norm_epsilon=reading.get("layer_norm_epsilon", 1e-5),
-        tied=reading.get("tie_word_embeddings", True),
+        layers=reading.count("n_layer", most=LAYERS),
+        heads=reading.count("n_head"),
+        feed_forward_width=reading.count("n_inner", 4 * width),
+        context=reading.count("n_positions"),
+        norm_epsilon=reading.number("layer_norm_epsilon", 1e-5),
+        tied=reading.flag("tie_word_embeddings", True),
         position="learned",
         feed_forward="gelu",
         norm="layernorm",

@@ -9,7 +9,7 @@ from typing import Any
 
 from shoestring.errors import FileError
 from shoestring.model.checkpoint.families.family import Family, Reading, write_rope
-from shoestring.model.config import ModelConfig
+from shoestring.model.config import LAYERS, ModelConfig
 
 
 def read_config(reading: Reading) -> ModelConfig:
@@ -20,8 +20,9 @@ def read_config(reading: Reading) -> ModelConfig:
     """
     reading.only("attention_bias", False)
     reading.only("mlp_bias", False)
-    window, context = reading.get("sliding_window"), reading.get("max_position_embeddings", 2048)
-    if window is not None and window < context:
+    context = reading.count("max_position_embeddings", 2048)
+    window = reading.count("sliding_window", context)
+    if window < context:
         raise FileError(f"{reading.file}: sliding_window is {window}, shorter than {context} positions: not supported")
     return shape(reading)
 
@@ -29,18 +30,18 @@ def read_config(reading: Reading) -> ModelConfig:
 def shape(reading: Reading, head_size: int | None = None, **more: Any) -> ModelConfig:
     """What all families of this layout have in common; `head_size` is the family's when the file gives none."""
     reading.only("hidden_act", "silu")
-    heads, width = reading.need("num_attention_heads"), reading.need("hidden_size")
+    heads, width = reading.count("num_attention_heads"), reading.count("hidden_size")
     return reading.fill(
-        vocabulary=reading.need("vocab_size"),
+        vocabulary=reading.count("vocab_size"),
         width=width,
-        layers=reading.need("num_hidden_layers"),
+        layers=reading.count("num_hidden_layers", most=LAYERS),
         heads=heads,
-        kv_heads=reading.get("num_key_value_heads", heads),
-        head_size=reading.get("head_dim", head_size or width // heads),
-        feed_forward_width=reading.need("intermediate_size"),
-        context=reading.get("max_position_embeddings", 2048),
-        norm_epsilon=reading.get("rms_norm_eps", 1e-6),
-        tied=reading.get("tie_word_embeddings", False),
+        kv_heads=reading.count("num_key_value_heads", heads),
+        head_size=reading.count("head_dim", head_size or width // heads),
+        feed_forward_width=reading.count("intermediate_size"),
+        context=reading.count("max_position_embeddings", 2048),
+        norm_epsilon=reading.number("rms_norm_eps", 1e-6),
+        tied=reading.flag("tie_word_embeddings", False),
         **reading.rope(),
         **more,
     )

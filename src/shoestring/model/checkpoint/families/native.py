@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from shoestring.errors import FileError
 from shoestring.model.checkpoint.families.family import Family, Reading
 from shoestring.model.config import ModelConfig
 
@@ -17,10 +16,8 @@ def read_config(reading: Reading) -> ModelConfig:
     Raises:
         FileError: the entry is missing or holds other settings than this version's.
     """
-    settings = reading.need("shoestring")
-    if not isinstance(settings, dict):
-        raise FileError(f"{reading.file}: shoestring must hold the model's settings, got {settings!r}")
-    return reading.fill(**settings)
+    reading.need("shoestring")
+    return reading.fill(**reading.inside("shoestring").record)
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:
