@@ -17,7 +17,7 @@ BROKEN_BUDGET = 3
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/quickstart.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="A recipe file, or the name of one that comes along: quickstart, shrink, gpt2.")],
     out: Out = None,
     sets: Sets = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the predicted ledger only.")] = False,

@@ -16,6 +16,7 @@ from shoestring.errors import FileError, SettingError, ShoestringError, nearest,
 from shoestring.evaluate import Evaluate
 from shoestring.measure.units import Unit
 from shoestring.recipe import rooms
+from shoestring.recipe.shipped import find_recipe
 from shoestring.technique import PARTS, Budget, Part, Technique, configure
 
 LONGEST_NAME = 80
@@ -121,13 +122,14 @@ def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     """Read a recipe file and check it.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or the name of a recipe that comes with Shoestring, such as "quickstart".
         sets: `key=value` changes with dotted keys, such as `steps.pretrain.optimizer=muon` or `budget.time=2 min`.
 
     Raises:
         FileError: the file can't be read, or is not YAML.
         SettingError: a key or a value does not fit, or a step needs what no step before it makes.
     """
+    path = find_recipe(path)
     content = files.read_yaml(path)
     if not isinstance(content, dict):
         raise FileError(f"{path}: a recipe is a mapping with the key 'steps'")
