@@ -7,6 +7,7 @@ FIFO or an alias that unfolds into gigabytes is refused alike everywhere.
 from __future__ import annotations
 
 import json
+import lzma
 import math
 import re
 import stat
@@ -81,6 +82,24 @@ def utf8(data: bytes, where: Path | str) -> str:
         at = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
         byte = data[at] if at < len(data) else 0
         raise FileError(f"{where}: not UTF-8 at byte {at} (0x{byte:02x}); convert it, for example with iconv") from error
+
+
+def unpacked_xz(data: bytes, where: Path | str, at_most: int = SMALL) -> bytes:
+    """What a .xz file's bytes hold.
+
+    Raises:
+        FileError: damaged, or more than `at_most` bytes: a few kilobytes can hold gigabytes.
+    """
+    unpacker = lzma.LZMADecompressor(memlimit=SMALL)
+    try:
+        found = unpacker.decompress(data, at_most + 1)
+    except (lzma.LZMAError, EOFError) as error:
+        raise FileError(f"{where}: can't be unpacked as .xz ({error}); it is damaged or not that kind of file") from error
+    if len(found) > at_most:
+        raise FileError(f"{where}: unpacks into more than the {at_most:,} bytes that such a file may have; is it the right one?")
+    if not unpacker.eof:
+        raise FileError(f"{where}: the .xz ends too early; it was cut off: fetch it again")
+    return found
 
 
 def parse_json(text: str | bytes, where: Path | str, advice: str = "mend it") -> Any:

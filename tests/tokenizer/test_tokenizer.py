@@ -224,9 +224,9 @@ def test_sentencepiece_bytes() -> None:
     [
         ("tokenizer.json", "{", "not JSON"),
         ("tokenizer.json", "[]", "not a JSON object"),
-        ("tokenizer.json", "{}", "not a tokenizer.json"),
+        ("tokenizer.json", "{}", "model is None; must be an object"),
         ("tokenizer.json", '{"model": {"vocab": {"a": 0}}}', "no token ends a document"),
-        ("tokenizer.json.xz", "plain", "not JSON"),
+        ("tokenizer.json.xz", "plain", "can't be unpacked as .xz"),
     ],
 )
 def test_broken_files_are_one_line(tmp_path: Path, name: str, content: str, says: str) -> None:

@@ -56,7 +56,9 @@ def chat(
     from shoestring.cli.chat import Chat, converse
 
     sampling = _sampling(max_tokens, temperature, top_p, seed)
-    converse(Chat(*models.load(model), system, sampling), json)
+    loaded, tokenizer = models.load(model)
+    tokenizer.check_chat()
+    converse(Chat(loaded, tokenizer, system, sampling), json)
 
 
 def serve(

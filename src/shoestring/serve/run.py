@@ -12,7 +12,7 @@ import uvicorn
 
 from shoestring import measure
 from shoestring import model as room
-from shoestring.errors import DeviceError, SettingError
+from shoestring.errors import DeviceError, FileError, SettingError
 from shoestring.model import PackedLinear, Transformer
 from shoestring.serve.app import Service, build
 from shoestring.serve.settings import Settings
@@ -33,6 +33,10 @@ def run(source: str, host: str, port: int, name: str | None, given: dict[str, ob
         address, taken = listening.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         _say(f"{name}: {weight.dtype} on {weight.device}, {torch.get_num_threads()} threads, {settings.slots} slots")
+        try:
+            tokenizer.check_chat()
+        except FileError as error:
+            _say(f"warning: chats will be refused, completions work: {error}")
         app = build(model, tokenizer, name, settings)
         # Who reads the address may connect at once; what comes before the server is ready waits its turn.
         listening.listen(128)

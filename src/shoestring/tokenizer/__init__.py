@@ -8,7 +8,6 @@ must give equal ids; everything else, and the rare text that tiktoken can't do e
 from __future__ import annotations
 
 import json
-import lzma
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from shoestring.artifact import write_whole
-from shoestring.errors import FileError, file_error
-from shoestring.tokenizer import bytelevel, template
+from shoestring.errors import FileError
+from shoestring.tokenizer import bytelevel, reading, template
+from shoestring.tokenizer import record as names
 from shoestring.tokenizer.chat import Rendered, rendered
 from shoestring.tokenizer.fast import Fast, fast_encoder
 from shoestring.tokenizer.library import Library
@@ -69,24 +69,14 @@ class Tokenizer:
             FileError: when it isn't a tokenizer, or names no token that ends a document.
         """
         self.record, self.config, self._where = record, dict(config or {}), where
-        try:
-            vocab = record["model"]["vocab"]
-            self._ids: dict[str, int] = dict(vocab) if isinstance(vocab, dict) else {t: i for i, (t, _) in enumerate(vocab)}
-            self._added: list[dict[str, Any]] = list(record.get("added_tokens") or [])
-            self._ids.update({token["content"]: token["id"] for token in self._added})
-            self.special: dict[str, int] = {t["content"]: t["id"] for t in self._added if t["special"]}
-            self.vocabulary: int = max(self._ids.values()) + 1
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileError(f"{where}: not a tokenizer.json that can be read ({error!r}); export the tokenizer again") from error
+        found = names.tokens(record, where)
+        self._ids, self.special, self.vocabulary = found.ids, found.special, found.vocabulary
+        self._library = Library(record, where)
         self.end: int = self._find_end()
-        bos = self._ids.get(_token_text(self.config.get("bos_token")) or "")
+        bos = self._ids.get(self._named("bos_token") or "")
         self.start: int = self.end if bos is None else bos
-        try:
-            self.prefix: tuple[int, ...] = prefix(record, self.config, bos)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise FileError(f"{where}: its post_processor can't be read ({error!r}); export the tokenizer again") from error
-        model = record["model"]
-        self.unknown: int | None = model.get("unk_id") if "unk_id" in model else self._ids.get(model.get("unk_token"))
+        self.prefix: tuple[int, ...] = prefix(record, self.config, bos, self.vocabulary, where)
+        self.unknown: int | None = names.unknown(record["model"], self._ids)
         self.ends: frozenset[int] = frozenset({self.end, *(self.special[name] for name in ANSWER_ENDS if name in self.special)})
 
     # ------------------------------------------------------------ encoding
@@ -184,19 +174,24 @@ class Tokenizer:
         """
         return rendered(self, messages, open_answer, given)
 
+    def check_chat(self) -> None:
+        """Render one question: a template that can't be rendered is said when a model is loaded, not when somebody asks.
+
+        Raises:
+            FileError: as `chat`.
+        """
+        self.chat([{"role": "user", "content": "Hi"}])
+
     def write_chat(
         self, messages: Sequence[template.Message], open_answer: bool, given: Mapping[str, Any], marks: tuple[str, str]
-    ) -> str:
-        """A conversation as text, with `marks` around what `{% generation %}` blocks hold; `render` is for users."""
-        source = self._template(given.get("tools"))
+    ) -> tuple[str, bool]:
+        """A conversation as text, with `marks` around what `{% generation %}` blocks hold, and whether the template has these."""
+        source = template.chosen(self.config.get("chat_template"), given.get("tools"), self._where)
         if source is None:
-            return template.plain(messages, open_answer, chatml="<|im_start|>" in self._ids and "<|im_end|>" in self._ids)
-        return template.render(source, messages, open_answer, self._named_tokens() | dict(given), marks, self._where)
-
-    def marks_answers(self, tools: Any = None) -> bool:
-        """Whether the chat template tells what the assistant says, by `{% generation %}` blocks."""
-        source = self._template(tools)
-        return source is not None and template.marks_answers(source, self._where)
+            chatml = "<|im_start|>" in self._ids and "<|im_end|>" in self._ids
+            return template.plain(messages, open_answer, chatml), False
+        tokens = {entry: token for entry in self.config if entry.endswith("_token") and (token := self._named(entry))}
+        return template.render(source, messages, open_answer, tokens | dict(given), marks, self._where)
 
     def special_places(self, text: str) -> list[tuple[int, int, int]]:
         """Where special tokens are spelled out: (start, stop, id), in order."""
@@ -233,18 +228,8 @@ class Tokenizer:
         Raises:
             FileError: missing, unreadable, or not a tokenizer.
         """
-        path = Path(path)
-        if path.is_dir():
-            found = [path / name for name in ("tokenizer.json", "tokenizer.json.xz") if (path / name).is_file()]
-            if not found:
-                raise FileError(f"{path}: holds no tokenizer.json; name a folder with one, or the file itself")
-            path = found[0]
-        config_path = path.with_name("tokenizer_config.json")
-        config = _read_json(config_path) if config_path.is_file() else {}
-        jinja = path.with_name("chat_template.jinja")
-        if jinja.is_file() and "chat_template" not in config:
-            config["chat_template"] = jinja.read_text("utf-8")
-        return cls(_read_json(path), config, str(path))
+        record, config, where = reading.read(path)
+        return cls(record, config, str(where))
 
     @classmethod
     def from_ranks(
@@ -274,12 +259,11 @@ class Tokenizer:
         return frozenset(number for token, number in self._ids.items() if bytelevel.FALLBACK.fullmatch(token))
 
     @cached_property
-    def _library(self) -> Library:
-        return Library(self.record, self._where)
-
-    @cached_property
     def _fast(self) -> Fast | None:
-        return fast_encoder(self.record)
+        try:
+            return fast_encoder(self.record)
+        except (LookupError, TypeError, ValueError, AttributeError):  # not well made: the library says what is wrong with it
+            return None
 
     @cached_property
     def _table(self) -> list[bytes]:
@@ -289,20 +273,14 @@ class Tokenizer:
     def _special_ids(self) -> frozenset[int]:
         return frozenset(self.special.values())
 
-    def _template(self, tools: Any) -> str | None:
-        """The chat template; of several with names the one for tools where there are any, else the default one."""
-        source = self.config.get("chat_template")
-        if isinstance(source, list):
-            named = {t.get("name"): t.get("template") for t in source if isinstance(t, dict)}
-            source = (named.get("tool_use") if tools is not None else None) or named.get("default")
-        return source or None
-
-    def _named_tokens(self) -> dict[str, str]:
-        found = {name: _token_text(value) for name, value in self.config.items() if name.endswith("_token")}
-        return {name: text for name, text in found.items() if isinstance(text, str) and text}
+    def _named(self, entry: str) -> str | None:
+        """A token that the configuration names: by a text, or by an object with `content`."""
+        value = self.config.get(entry)
+        value = value.get("content") if isinstance(value, dict) else value
+        return value if isinstance(value, str) else None
 
     def _find_end(self) -> int:
-        named = _token_text(self.config.get("eos_token"))
+        named = self._named("eos_token")
         for name in ([named] if named else []) + list(_ENDS):
             if name in self._ids:
                 return self._ids[name]
@@ -310,23 +288,5 @@ class Tokenizer:
         raise FileError(f"{self._where}: no token ends a document; set {allowed}")
 
 
-def _token_text(value: Any) -> str | None:
-    """A token as tokenizer_config.json names it: a string, or a dictionary with `content`."""
-    return value.get("content") if isinstance(value, dict) else value
-
-
 def _threads() -> int:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = path.read_bytes()
-        record = json.loads(lzma.decompress(data) if path.suffix == ".xz" else data)
-    except OSError as error:
-        raise file_error(path, error) from error
-    except (ValueError, lzma.LZMAError) as error:
-        raise FileError(f"{path}: not JSON ({error}); fetch or export the tokenizer again") from error
-    if not isinstance(record, dict):
-        raise FileError(f"{path}: not a JSON object; fetch or export the tokenizer again")
-    return record

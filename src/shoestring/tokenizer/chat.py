@@ -111,9 +111,11 @@ def rendered(tokenizer: Tokenizer, messages: Sequence[template.Message], open_an
     spelled = _spelled(tokenizer)
 
     def say(change: Any) -> Rendered:
-        text = tokenizer.write_chat(_changed(messages, change), open_answer, _changed(dict(given), change), (begins, ends))
+        text, marked = tokenizer.write_chat(
+            _changed(messages, change), open_answer, _changed(dict(given), change), (begins, ends)
+        )
         plain, spans = _cut_marks(text, begins, ends)
-        return Rendered(tokenizer, plain, seals, spans if tokenizer.marks_answers(given.get("tools")) else None)
+        return Rendered(tokenizer, plain, seals, spans if marked else None)
 
     if not any(letter in text for text in strings for letter in beginnings):
         return say(str)

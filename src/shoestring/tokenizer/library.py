@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from shoestring.errors import FileError, shown
@@ -33,19 +34,24 @@ class Library:
         if not texts:
             return []
         made = self._object(special, joined)
-        if len(texts) == 1:
-            return [made.encode(texts[0], add_special_tokens=False).ids]
-        return [encoding.ids for encoding in made.encode_batch(texts, add_special_tokens=False)]
+        with _calling(self._where, "encode with it"):
+            if len(texts) == 1:
+                return [made.encode(texts[0], add_special_tokens=False).ids]
+            return [encoding.ids for encoding in made.encode_batch(texts, add_special_tokens=False)]
 
     def places(self, text: str, special: Mapping[str, int]) -> list[tuple[int, int, int]]:
         """Where a text spells out special tokens: (start, stop, id), with the blanks that such a token takes in."""
-        encoding = self._object(True, False).encode(text, add_special_tokens=False)
+        made = self._object(True, False)
+        with _calling(self._where, "encode with it"):
+            encoding = made.encode(text, add_special_tokens=False)
         found = [(*place, number) for number, place in zip(encoding.ids, encoding.offsets) if number in special.values()]
         return [place for place in found if special.get(text[place[0] : place[1]].strip()) == place[2]]
 
     def decode(self, tokens: Sequence[int], special: bool) -> str:
         """The text of some ids."""
-        return str(self._object(False, False).decode(tokens, skip_special_tokens=not special))
+        made = self._object(False, False)
+        with _calling(self._where, "decode with it"):
+            return str(made.decode(tokens, skip_special_tokens=not special))
 
     def _object(self, special: bool, joined: bool) -> Any:
         """The library's tokenizer for one way to encode; made once."""
@@ -59,15 +65,23 @@ class Library:
     def _build(self, record: Mapping[str, Any]) -> Any:
         import tokenizers
 
-        try:
+        with _calling(self._where, "read it"):
             made = tokenizers.Tokenizer.from_str(json.dumps(record))
-        except Exception as error:  # the library raises plain Exception
-            raise FileError(
-                f"{self._where}: the tokenizers library can't read it ({shown(str(error), quote=False)}); export it again"
-            ) from error
-        made.no_truncation()
-        made.no_padding()
+            made.no_truncation()
+            made.no_padding()
         return made
+
+
+@contextmanager
+def _calling(where: str, doing: str) -> Iterator[None]:
+    """A call of the library, which raises plain Exception on what it can't read, and on a panic what is no Exception at all."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        what = shown(str(error) or type(error).__name__, quote=False)
+        raise FileError(f"{where}: the tokenizers library can't {doing} ({what}); export the tokenizer again") from error
 
 
 def _without_prefix(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from shoestring.errors import FileError
 
-def prefix(record: Mapping[str, Any], config: Mapping[str, Any], bos: int | None) -> tuple[int, ...]:
+
+def prefix(record: Mapping[str, Any], config: Mapping[str, Any], bos: int | None, vocabulary: int, where: str) -> tuple[int, ...]:
     """The ids that stand before every text.
 
     The post-processor of tokenizer.json decides, as in transformers; where it has none that could add a token,
     `add_bos_token` of tokenizer_config.json does, as in llama.cpp's converter.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError, IndexError: a post-processor that is not as it should be.
+        FileError: a post-processor that is not as it should be.
     """
-    found = _of_processor(record.get("post_processor") or {})
+    try:
+        found = _of_processor(record.get("post_processor") or {})
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise FileError(f"{where}: its post_processor can't be read ({error!r}); export the tokenizer again") from error
+    if found is not None and not all(0 <= number < vocabulary for number in found):
+        raise FileError(f"{where}: its post_processor puts id {max(found)} before a text, outside the {vocabulary:,} entries")
     if found is None:
         return (bos,) if config.get("add_bos_token") is True and bos is not None else ()
     return found

@@ -1,12 +1,12 @@
-"""Conversations as text: a chat template in Jinja, sandboxed, or a plain form for tokenizers without one."""
+"""Conversations as text: a chat template in Jinja, or a plain form for tokenizers without one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from shoestring.errors import FileError, shown
+from shoestring.tokenizer import renderer
 
 Message = Mapping[str, Any]
 _REASONING = ("reasoning_content", "thinking", "reasoning")
@@ -20,8 +20,8 @@ def render(
     variables: Mapping[str, Any],
     marks: tuple[str, str] = ("", ""),
     where: str = "chat_template",
-) -> str:
-    """The conversation through a chat template as Hugging Face's tokenizers carry it.
+) -> tuple[str, bool]:
+    """The conversation through a chat template, and whether that has `{% generation %}` blocks.
 
     As transformers does: entries that are None are left out, and reasoning goes by either of its names.
 
@@ -32,35 +32,33 @@ def render(
     Raises:
         FileError: when the template is broken or refuses these messages; `where` names its file.
     """
-    from shoestring.tokenizer import sandbox
-
     given = {"tools": None, "documents": None} | dict(variables)
-    given |= {"messages": [_as_read(message) for message in messages], "add_generation_prompt": open_answer}
-    given |= {sandbox.BEGINS: marks[0], sandbox.ENDS: marks[1]}
+    given |= {"messages": [_as_read(message, where) for message in messages], "add_generation_prompt": open_answer}
     try:
-        return sandbox.render(source, given)
-    except Exception as error:  # a template is a program: it may raise anything
-        raise _failed(error, where) from error
+        return renderer.RENDERER.render(source, given, marks)
+    except renderer.Refused as error:
+        raise FileError(f"{where}: its chat template can't render these messages ({error})") from error
 
 
-@lru_cache(maxsize=8)
-def marks_answers(source: str, where: str = "chat_template") -> bool:
-    """Whether a template says what the assistant says, by `{% generation %}` blocks.
+def chosen(templates: Any, tools: Any, where: str) -> str | None:
+    """The chat template; of several with names the one for tools where there are any, else the default one.
 
     Raises:
-        FileError: when it is broken.
+        FileError: several without a default one, or no text.
     """
-    from shoestring.tokenizer import sandbox
-
-    try:
-        return sandbox.marks_generation(source)
-    except Exception as error:
-        raise _failed(error, where) from error
-
-
-def _failed(error: Exception, where: str) -> FileError:
-    what = shown(str(error), quote=False) or type(error).__name__
-    return FileError(f"{where}: its chat template can't render these messages ({what})")
+    if isinstance(templates, list):
+        templates = {one.get("name"): one.get("template") for one in templates if isinstance(one, dict)}
+    if isinstance(templates, dict):
+        named = "tool_use" if tools is not None and "tool_use" in templates else "default"
+        if named not in templates:
+            there = ", ".join(shown(name, 40) for name in templates)
+            raise FileError(f"{where}: has chat templates ({there}) but none named 'default'; name one so")
+        templates = templates[named]
+    if templates is not None and not isinstance(templates, str):
+        raise FileError(
+            f"{where}: chat_template is {shown(templates)}; must be a text, or a list of objects with name and template"
+        )
+    return templates or None
 
 
 def plain(messages: Sequence[Message], open_answer: bool, chatml: bool) -> str:
@@ -81,7 +79,9 @@ def spoken(content: Any) -> str:
     return "".join(str(part.get("text", "")) if isinstance(part, Mapping) else str(part) for part in parts)
 
 
-def _as_read(message: Message) -> dict[str, Any]:
+def _as_read(message: Message, where: str) -> dict[str, Any]:
+    if not isinstance(message, Mapping):
+        raise FileError(f"{where}: a message is {shown(message)}; must be an object with role and content")
     kept = {key: value for key, value in message.items() if value is not None}
     reasoning = next((kept[key] for key in _REASONING if key in kept), None)
     return kept if reasoning is None else {"thinking": reasoning, **kept, "reasoning_content": reasoning}
