@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from shoestring.errors import FileError
-from shoestring.model import ModelConfig, PackedLinear, Transformer, linears, load_model, write
+from shoestring.model import ModelConfig, Origin, PackedLinear, Transformer, linears, load_model, packed_bits, write
 
 CONFIG = ModelConfig(vocabulary=97, width=64, layers=2, heads=4, kv_heads=2, feed_forward_width=96, context=64)
 
@@ -70,6 +70,7 @@ def test_round_trip_is_bit_exact_and_transformers_agrees(name: str, tmp_path: Pa
         assert tensor.dtype == same.dtype
         assert torch.equal(tensor, same), key
     assert facts["disk_bytes"] == sum(f.stat().st_size for f in tmp_path.iterdir())
+    assert packed_bits(tmp_path) == {layer.bits for layer in ours.modules() if isinstance(layer, PackedLinear)}
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path, quantization_config=transformers.CompressedTensorsConfig(run_compressed=False)
     ).eval()
@@ -181,3 +182,35 @@ def test_other_schemes_are_refused_by_name(change: dict, said: str, tmp_path: Pa
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(FileError, match=said):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("made", "origin", "dtype"),
+    [
+        ("packed", None, torch.bfloat16),
+        ("packed", torch.float32, torch.bfloat16),
+        ("packed", torch.float16, torch.float16),
+        ("dense", None, torch.float32),
+        ("dense", torch.float32, torch.float32),
+        ("dense", torch.bfloat16, torch.bfloat16),
+        ("dense", torch.float16, torch.float16),
+        ("too large for float16", torch.float16, torch.bfloat16),
+        ("bfloat16", torch.float16, torch.bfloat16),
+    ],
+)
+def test_what_is_not_packed_is_stored_as_it_came(
+    made: str, origin: torch.dtype | None, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    ours = packed_model() if made == "packed" else Transformer(CONFIG).initialise(5)
+    with torch.no_grad():
+        if made.startswith("too"):
+            ours.final_norm.weight[0] = 1e5
+    if made == "bfloat16":
+        ours.bfloat16()
+    ours.origin = None if origin is None else Origin("somewhere", dtype=origin)
+    write(ours, None, tmp_path)
+    from safetensors.torch import load_file
+
+    stored = load_file(tmp_path / "model.safetensors")
+    assert stored["model.embed_tokens.weight"].dtype == stored["model.norm.weight"].dtype == dtype
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")

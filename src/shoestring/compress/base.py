@@ -41,7 +41,7 @@ class Compression(Technique):
 
     def apply(self, state: State, work: Work) -> State:
         """Compress the newest checkpoint."""
-        model, tokenizer = load(state.need("checkpoint", self.name), device=work.device)
+        model, tokenizer = load(state.need("checkpoint", self.name), device=work.device, progress=work.progress)
         self.check(model)
         report = self._run(model, state, work, tokenizer)
         kept = {key: value for key, value in report.items() if key not in ("settings", "matrices")}

@@ -178,8 +178,8 @@ class Distil(Technique):
         from shoestring.data import open_tokens
         from shoestring.data.loader import Loader as Windows
 
-        student, tokenizer = load(state.need("checkpoint", self.name), device=work.device)
-        teacher = load_model(self._teacher(work), device=work.device)
+        student, tokenizer = load(state.need("checkpoint", self.name), device=work.device, progress=work.progress)
+        teacher = load_model(self._teacher(work), device=work.device, progress=work.progress)
         opened = open_tokens(state.need("tokens", self.name))
         if opened.vocabulary > student.config.vocabulary:
             raise SettingError(

@@ -137,11 +137,11 @@ class Evaluate(Technique):
         """Measure, and write `numbers.json`, with the windows' losses beside it for a paired comparison."""
         from shoestring import model as models
 
-        model, tokenizer = models.load(state.need("checkpoint", self.name), device=work.device)
+        model, tokenizer = models.load(state.need("checkpoint", self.name), device=work.device, progress=work.progress)
         reference = None
         if self.reference is not None:
             earlier = work.earlier[self.reference].need("checkpoint", f"{self.name}.reference ({self.reference})")
-            reference = models.load_model(earlier, device=work.device)
+            reference = models.load_model(earlier, device=work.device, progress=work.progress)
         tokens, what, spread = self._text(state, tokenizer, work) if BITS in self.tasks else (None, "none", False)
         context = min(self.context, model.config.context)
         if context < self.context:

@@ -69,7 +69,7 @@ class Sample(Technique):
     def apply(self, state: State, work: Work) -> State:
         from shoestring import model as room
 
-        model, tokenizer = room.load(state.need("checkpoint", self.name), device=work.device)
+        model, tokenizer = room.load(state.need("checkpoint", self.name), device=work.device, progress=work.progress)
         samples, flops = self.continue_prompts(model, tokenizer, work)
         work.meter.count(flops=flops)
         with artifact.writing(work.out, self.gives, {"samples": len(samples)}) as folder:

@@ -1,7 +1,7 @@
 """What a language model is: configuration, parts, decoding state, cost, checkpoints in and out."""
 
 from shoestring.model.cache import Cache
-from shoestring.model.checkpoint import Origin, load, load_model, load_tokenizer, read_config, save, write
+from shoestring.model.checkpoint import Origin, load, load_model, load_tokenizer, packed_bits, read_config, save, write
 from shoestring.model.config import ModelConfig, RopeScaling
 from shoestring.model.fetch import fetch
 from shoestring.model.linear import PackedLinear, linears
@@ -25,6 +25,7 @@ __all__ = [
     "load",
     "load_model",
     "load_tokenizer",
+    "packed_bits",
     "read_config",
     "save",
     "write",

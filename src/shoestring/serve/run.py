@@ -13,7 +13,7 @@ import uvicorn
 from shoestring import measure
 from shoestring import model as room
 from shoestring.errors import DeviceError, FileError, SettingError
-from shoestring.model import PackedLinear, Transformer
+from shoestring.model import Transformer
 from shoestring.serve.app import Service, build
 from shoestring.serve.settings import Settings
 from shoestring.technique import configure
@@ -92,12 +92,10 @@ def load(source: str, settings: Settings) -> tuple[Transformer, Tokenizer]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("serve.device: 'cuda' was asked for and PyTorch finds no GPU; allowed here: cpu")
-    if settings.precision == "bf16" or (settings.precision == "auto" and device == "cuda"):
-        return room.load(source, torch.bfloat16, device)
-    model, tokenizer = room.load(source, torch.float32, device)
-    if settings.precision == "auto" and any(isinstance(part, PackedLinear) and part.bits == 4 for part in model.modules()):
-        return room.load(source, torch.bfloat16, device)
-    return model, tokenizer
+    half = settings.precision == "bf16"
+    if settings.precision == "auto":
+        half = device == "cuda" or 4 in room.packed_bits(source)
+    return room.load(source, torch.bfloat16 if half else torch.float32, device)
 
 
 def _say(text: str) -> None:

@@ -158,7 +158,7 @@ class LoRA(Technique):
     def apply(self, state: State, work: Work) -> State:
         """Train adapters for the newest checkpoint, write the merged model, and the adapter beside it."""
         source = state.need("checkpoint", self.name)
-        model, tokenizer = load(source, device=work.device)
+        model, tokenizer = load(source, device=work.device, progress=work.progress)
         context = self._context(model.config)
         batches = self._batches(state, model.config, tokenizer, context, work)
         steps = self.steps or self._steps(batches.windows)

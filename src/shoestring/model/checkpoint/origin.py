@@ -60,9 +60,10 @@ class Origin:
     texts: Mapping[str, str] = field(default_factory=dict)
 
 
-def named(source: str | Path, path: Path) -> str:
-    """What `Origin.source` says of `source`, found at `path`: a name as it is, a path made absolute."""
-    return str(path.absolute()) if Path(source).expanduser() == path else str(source)
+def named(source: str | Path) -> str:
+    """What `Origin.source` says: a path (a folder, a file, a run's folder) made absolute, a name as it is."""
+    path = Path(source).expanduser()
+    return str(path.absolute()) if path.exists() else str(source)
 
 
 def read_origin(source: str | Path, folder: Path, config: Mapping[str, Any], dtype: torch.dtype) -> Origin:
@@ -77,7 +78,7 @@ def read_origin(source: str | Path, folder: Path, config: Mapping[str, Any], dty
     name = earlier.get("source")
     if not isinstance(name, str) or not name:
         made_here = (folder / MANIFEST).is_file()
-        return Origin("" if made_here else named(source, folder), config, generation, dtype, made_here, texts)
+        return Origin("" if made_here else named(source), config, generation, dtype, made_here, texts)
     kind = getattr(torch, str(earlier.get("dtype")), None)
     first = kind if isinstance(kind, torch.dtype) and kind.is_floating_point else dtype
     return Origin(name, config, generation, first, bool(earlier.get("changed", True)), texts)

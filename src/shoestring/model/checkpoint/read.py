@@ -82,7 +82,7 @@ def _load_gguf(source: str | Path, path: Path, dtype: torch.dtype, device: str, 
     from shoestring.model.checkpoint import gguf_file
 
     model = frame(gguf_file.read_config(path), gguf_file.shapes(path), {}, path)
-    model.origin = Origin(named(source, path), *gguf_file.read_records(path), dtype=torch.float16)
+    model.origin = Origin(named(source), *gguf_file.read_records(path), dtype=torch.float16)
     return fill(model, gguf_file.read_tensors(path, progress), path, dtype, device)
 
 
@@ -146,6 +146,16 @@ def stored(source: str | Path) -> tuple[torch.dtype, float]:
     bits = 8 * sum(t.nbytes for name, t in tensors.items() if ".weight_" in name and not name.endswith("weight_shape"))
     dense = sum(t.elements for n, t in tensors.items() if n.endswith("proj.weight")) * 8 * dtype.itemsize
     return dtype, (bits + dense) / linear_parameters(config)
+
+
+def packed_bits(source: str | Path) -> frozenset[int]:
+    """Bits of the packed layers of a checkpoint, from its configuration alone; none when it isn't packed.
+
+    Raises:
+        SettingError, FileError: as `load` does.
+    """
+    path = locate(source)
+    return frozenset() if path.is_file() else frozenset(s.bits for s in compressed.read_schemes(*_config_file(path)))
 
 
 def _dtype(tensors: dict[str, Stored], config: ModelConfig) -> torch.dtype:
