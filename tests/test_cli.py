@@ -12,9 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from shoestring.cli import app, main
+from shoestring.cli.plans import figure
 from shoestring.model import ModelConfig, Transformer, save
-from shoestring.recipe import techniques
+from shoestring.recipe import PROBES, techniques
 from shoestring.tokenizer import Tokenizer
+from shoestring.train.cost import TERMS
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -162,6 +164,16 @@ def test_compress_takes_a_run_folder(call: Call, place: Path) -> None:
 def test_generate_streams_what_json_says_whole(call: Call) -> None:
     words = ["generate", "tiny", "--prompt", "The", "--max-tokens", "12", "--seed", "3"]
     assert call(*words)[1] == "The" + json.loads(call(*words, "--json")[1])["text"] + "\n"
+
+
+def test_every_figure_of_a_calibration_has_a_unit() -> None:
+    static = ("matmul.fp32", "copy", "text", "disk.write", "infer.read", "infer.layer")
+    for key in (*static, *(f"train.fp32.{term}" for term in TERMS)):
+        assert not figure(key, 1.5).replace(".", "").isdigit(), key
+    assert figure("matmul.bf16", 3.2e9) == "3.2 GFLOP/s"
+    assert figure("process.bytes", 2.0**28) == "256 MiB"
+    assert figure("train.bf16.error", 0.034) == "3.4%"
+    assert {*PROBES} == {"train", "infer"}, "a new probe: say its figures' units in cli/plans.py"
 
 
 def test_the_version_and_the_schema(call: Call) -> None:

@@ -9,7 +9,7 @@ import pytest
 from shoestring.errors import FileError
 from shoestring.measure import find, predicted_usage
 from shoestring.model.fetch import locate
-from shoestring.recipe import broken, build, run
+from shoestring.recipe import broken, build, limits, run
 from shoestring.recipe.link import link_model
 from shoestring.technique import Budget
 
@@ -55,3 +55,5 @@ def test_limits_that_were_passed_are_named() -> None:
     [line] = broken(Budget(time=60.0), used)
     assert line.startswith("budget.time: 1 min 00 s was passed by 50.0%")
     assert len(broken(Budget(time=60.0, memory=1e9), used)) == 2
+    assert limits(Budget(time=480.0, money=2.0)) == "time 8 min 00 s, money $2.00"
+    assert limits(Budget()) == ""

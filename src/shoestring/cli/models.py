@@ -79,6 +79,7 @@ def evaluate(
     """How good a model is: bits per byte, tasks, fidelity to another model."""
     from shoestring import evaluate as room
     from shoestring import model as models
+    from shoestring.report.live import Live
 
     if text is None and not task:
         raise SettingError("evaluate: give --text FILE, or --task FILE.jsonl, or both")
@@ -86,7 +87,8 @@ def evaluate(
         raise SettingError("evaluate: --reference compares on a text; give --text FILE")
     loaded, tokenizer = models.load(model)
     other = None if reference is None else models.load(reference)[0]
-    figures = room.measure_model(loaded, tokenizer, text, context, windows, task or [], limit, other)
+    with Live() as live:
+        figures = room.measure_model(loaded, tokenizer, text, context, windows, task or [], limit, other, live.progress)
     lines = [f"{name:40} {figure.value:.4f} {figure.unit}" + _interval(figure) for name, figure in figures.items()]
     say(json, {"model": model, **{name: figure.to_json() for name, figure in figures.items()}}, "\n".join(lines))
 

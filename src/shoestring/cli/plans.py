@@ -53,8 +53,50 @@ def calibrate(json: Json = False) -> None:
     """Measure what this machine really reaches, and keep it for predictions."""
     from shoestring import measure
     from shoestring.recipe import PROBES
+    from shoestring.report.live import Live
 
-    hardware = measure.calibrate(measure.detect(), PROBES, fresh=True)
+    with Live() as live:
+        hardware = measure.calibrate(measure.detect(), PROBES, live.note, fresh=True)
     record = {"name": hardware.name, "calibrated": hardware.calibrated, "reached": hardware.reached}
-    lines = [f"{key:28} {value:.4g}" for key, value in sorted(hardware.reached.items())]
+    lines = [f"{key:24} {figure(key, value):>15}  {_meaning(key)[1]}" for key, value in sorted(hardware.reached.items())]
     say(json, record, "\n".join([f"{hardware.name}, calibrated {hardware.calibrated}", *lines]))
+
+
+_FIGURES = {
+    "matmul.": ("FLOP/s", "products of square matrices"),
+    "copy": ("B/s", "copying memory, read and written bytes"),
+    "text": ("B/s", "splitting text into words, one core"),
+    "disk.write": ("B/s", "writing a file, synced"),
+    "process.bytes": ("B", "memory of a process that has loaded PyTorch"),
+    "infer.read": ("B/s", "reading weights to multiply a vector"),
+    "infer.layer": ("s", "starting the operators of a layer"),
+}
+"""What the figures of a calibration are, by how their names begin: unit and words."""
+_STEPS = {
+    "matrices": ("s/FLOP", "a training step: the blocks' matrices"),
+    "head": ("s/FLOP", "a training step: the matrix over the vocabulary"),
+    "attention": ("s/FLOP", "a training step: scores and sums of attention"),
+    "elements": ("s/B", "a training step: element-wise operators"),
+    "logits": ("s/logit", "a training step: the loss"),
+    "parameters": ("s/parameter", "a training step: the update"),
+    "layers": ("s/layer", "a training step: starting the operators of a layer"),
+    "error": ("%", "mean relative error of the terms of a training step"),
+}
+"""The same for the terms of a training step, `train.PRECISION.TERM`."""
+
+
+def figure(key: str, value: float) -> str:
+    """A figure of a calibration with its unit, for people."""
+    from shoestring.measure import human
+
+    unit = _meaning(key)[0]
+    if unit == "%":
+        return f"{value:.1%}"
+    return human(value, unit) if unit in ("B", "B/s", "FLOP/s", "s") else f"{value:.3g} {unit}"
+
+
+def _meaning(key: str) -> tuple[str, str]:
+    """Unit and words of a figure."""
+    if key.startswith("train."):
+        return _STEPS.get(key.rpartition(".")[2], ("", ""))
+    return next((meaning for start, meaning in _FIGURES.items() if key.startswith(start)), ("", ""))

@@ -120,6 +120,8 @@ def _run(recipe: Any, out: Path | None, json: bool) -> None:
 
     place = out or Path("runs") / recipe.name
     with Live() as live:
+        if limits := recipes.limits(recipe.budget):
+            live.note(f"budget: {limits}")
         done = recipes.run(recipe, place, watch=live)
     page = room.write(place)
     broken = recipes.broken(recipe.budget, done.used)

@@ -1,6 +1,6 @@
 """A run: steps, the store, the ledger."""
 
-from shoestring.recipe.forecast import Forecast, broken, predict, refuse_impossible
+from shoestring.recipe.forecast import Forecast, broken, limits, predict, refuse_impossible
 from shoestring.recipe.ledger import Row, read, versions
 from shoestring.recipe.recipe import Recipe, Step, budget, build, load_recipe
 from shoestring.recipe.rooms import choices, find, techniques
@@ -20,6 +20,7 @@ __all__ = [
     "build",
     "choices",
     "find",
+    "limits",
     "load_recipe",
     "predict",
     "prepare",

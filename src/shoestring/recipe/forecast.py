@@ -96,6 +96,12 @@ def refuse_impossible(recipe: Recipe, forecasts: Sequence[Forecast]) -> None:
         raise BudgetError("; ".join(short) + "; raise the limit or take steps out")
 
 
+def limits(budget: Budget) -> str:
+    """The limits of a budget in words; "" without any."""
+    found = [(key, getattr(budget, key), unit) for key, _, unit in LIMITS]
+    return ", ".join(f"{key} {human(limit, unit)}" for key, limit, unit in found if limit is not None)
+
+
 def broken(budget: Budget, used: Usage) -> list[str]:
     """A line for each limit of the budget that was passed after all."""
     lines = []
