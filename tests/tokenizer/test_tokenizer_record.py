@@ -50,6 +50,7 @@ def changed(path: str, value: Any, kind: str = "byte-level") -> dict[str, Any]:
         ("added_tokens", "x", "added_tokens is 'x'; must be a list"),
         ("added_tokens.0", 5, r"added_tokens\[0\] is 5; must be an object"),
         ("added_tokens.0.content", None, r"added_tokens\[0\].content is None; must be a text"),
+        ("added_tokens.0.content", "", "must be a text that is not empty"),
         ("added_tokens.1.id", 10**9, "has id 1000000000, but the tokenizers library gives it"),
         ("added_tokens.1.id", 3, "has id 3, but"),
         ("added_tokens.1.id", -3, "is -3"),

@@ -103,7 +103,7 @@ def rendered(tokenizer: Tokenizer, messages: Sequence[template.Message], open_an
         FileError: when the template can't be rendered with these messages.
     """
     strings = set(_strings([messages, given]))
-    beginnings = sorted({token[0] for token in tokenizer.special if token})
+    beginnings = sorted({token[0] for token in tokenizer.special})
     spare = _spare(strings, len(beginnings) + 2)
     begins, ends = next(spare), next(spare)
     seals = dict(zip(spare, beginnings))
@@ -127,7 +127,7 @@ def rendered(tokenizer: Tokenizer, messages: Sequence[template.Message], open_an
 
 def _spelled(tokenizer: Tokenizer) -> re.Pattern[str]:
     """What spells a special token out, the longest first."""
-    names = sorted((token for token in tokenizer.special if token), key=len, reverse=True)
+    names = sorted(tokenizer.special, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, names)) or "(?!)")
 
 

@@ -43,8 +43,8 @@ def tokens(record: Mapping[str, Any], where: str) -> Tokens:
     for number, token in enumerate(_of(record.get("added_tokens") or [], list, "added_tokens", where)):
         place = f"added_tokens[{number}]"
         name, given = _of(token, dict, place, where).get("content"), _id(token.get("id"), f"{place}.id", where)
-        if not isinstance(name, str):
-            raise FileError(f"{where}: {place}.content is {shown(name)}; must be a text")
+        if not isinstance(name, str) or not name:
+            raise FileError(f"{where}: {place}.content is {shown(name)}; must be a text that is not empty")
         # As the tokenizers library numbers them: what the file says must be what comes out.
         expected = ids.get(name, following)
         if given != expected:

@@ -7,6 +7,7 @@ memory, and no way to leave a file of any size. Requests and answers are JSON, o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import signal
@@ -49,7 +50,8 @@ def serve() -> None:
     """Answer requests until there are no more; a rendering that goes beyond its bounds ends the process."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    with contextlib.suppress(ValueError):  # macOS knows no such bound
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asked
     for line in sys.stdin.buffer:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
