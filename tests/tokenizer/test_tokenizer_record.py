@@ -111,6 +111,13 @@ def test_files(tmp_path: Path) -> None:
         Tokenizer.open(tmp_path)
 
 
+def test_a_lone_surrogate_is_kept_from_opening_to_saving(tmp_path: Path) -> None:
+    made = Tokenizer(KINDS["byte-level"], CONFIG | {"chat_template": "\ud800x"})
+    made.save(tmp_path)
+    assert Tokenizer.open(tmp_path).config["chat_template"] == "\ud800x"
+    assert made.chat_tokens([{"role": "user", "content": "\udfff"}]) == made.encode("\ufffdx")
+
+
 def test_added_tokens_have_the_ids_that_the_library_gives() -> None:
     plain = KINDS["byte-level"]["added_tokens"][0]
 

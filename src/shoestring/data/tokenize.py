@@ -20,6 +20,7 @@ from shoestring.data import corpus, cost, documents
 from shoestring.data.tokens import SIDES, Writer
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
+from shoestring.progress import Progress
 from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Tokenize(Technique):
         record: dict[str, Any] = {}
         with artifact.writing(work.out, "tokens", record) as folder:
             total = documents.about(source)["bytes"]
-            record |= encode(source, folder, tokenizer, held, lambda done: work.progress(_said(done, total)))
+            record |= encode(source, folder, tokenizer, held, work.progress, total)
             tokenizer.save(folder)
         work.note(
             f"tokenize: {record['train_tokens']:,} training and {record['heldout_tokens']:,} held-out tokens, "
@@ -133,10 +134,10 @@ class Tokenize(Technique):
         return train_bpe(_training_texts(source, held, int(self.sample * 1e6)), self.vocabulary)
 
 
-def encode(source: Path, folder: Path, tokenizer: Tokenizer, held: set[str], progress: Any) -> dict[str, Any]:
+def encode(source: Path, folder: Path, tokenizer: Tokenizer, held: set[str], progress: Progress, total: int) -> dict[str, Any]:
     """Write both sides of a tokens artifact; returns its `about`. Memory: one chunk of text and its tokens.
 
-    Each document begins with what its tokenizer puts before a text.
+    Each document begins with what its tokenizer puts before a text. `total`: bytes of text, for the progress.
     """
     prefix = list(tokenizer.prefix)
     dtype = np.dtype("<u2" if tokenizer.vocabulary <= 1 << 16 else "<u4")
@@ -147,7 +148,8 @@ def encode(source: Path, folder: Path, tokenizer: Tokenizer, held: set[str], pro
                     mine = [text for id_, text in zip(ids, texts) if (id_ in held) == wanted]
                     encoded = tokenizer.encode_batch(mine) if mine else []
                     writer.add((prefix + tokens for tokens in encoded), (len(text.encode()) for text in mine))
-                progress(train.bytes + heldout.bytes)
+                done = train.bytes + heldout.bytes
+                progress(f"tokenize: {done / 1e6:.1f} of {total / 1e6:.1f} MB", min(1.0, done / max(1, total)))
     about: dict[str, Any] = {"dtype": dtype.name, "vocabulary": tokenizer.vocabulary, "prefix": prefix}
     for side, writer in zip(SIDES, (train, heldout), strict=True):
         about |= {
@@ -185,7 +187,3 @@ def _training_texts(source: Path, held: set[str], limit: int) -> Iterator[str]:
             left -= len(text)
             if left <= 0:
                 return
-
-
-def _said(done: int, total: int) -> str:
-    return f"tokenize: {done / 1e6:.1f} of {total / 1e6:.1f} MB"

@@ -96,7 +96,7 @@ class Sample(Technique):
         def on_token(number: int, token: int) -> None:
             nonlocal made
             made += 1
-            work.progress(f"{made} tokens")
+            work.progress(f"{made} tokens", made / sum(one.max_tokens for one in settings))
 
         answers = generate(model, prompts, settings, stop_tokens(tokenizer), on_token)
         texts = [tokenizer.answer(prompt, answer) for prompt, answer in zip(prompts, answers)]

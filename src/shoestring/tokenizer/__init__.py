@@ -218,8 +218,8 @@ class Tokenizer:
         """Write `tokenizer.json` and `tokenizer_config.json`, as `transformers.AutoTokenizer` opens them."""
         end = next((token for token, number in self._ids.items() if number == self.end), None)
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end} | self.config
-        write_whole(Path(folder) / "tokenizer.json", json.dumps(self.record, ensure_ascii=False, separators=(",", ":")))
-        write_whole(Path(folder) / "tokenizer_config.json", json.dumps(config, ensure_ascii=False, indent=1) + "\n")
+        write_whole(Path(folder) / "tokenizer.json", _written(self.record, separators=(",", ":")))
+        write_whole(Path(folder) / "tokenizer_config.json", _written(config, indent=1) + "\n")
 
     @classmethod
     def open(cls, path: Path | str) -> Tokenizer:
@@ -286,6 +286,12 @@ class Tokenizer:
                 return self._ids[name]
         allowed = f'"eos_token" in tokenizer_config.json beside it (one of {", ".join(list(self.special)[:8]) or "its tokens"})'
         raise FileError(f"{self._where}: no token ends a document; set {allowed}")
+
+
+def _written(record: dict[str, Any], **form: Any) -> str:
+    """As JSON; in ASCII when it holds a lone surrogate, which UTF-8 can't."""
+    text = json.dumps(record, ensure_ascii=False, **form)
+    return text if bytelevel.clean(text) == text else json.dumps(record, **form)
 
 
 def _threads() -> int:
