@@ -234,6 +234,9 @@ def test_plan_and_techniques_speak_json(call: Call) -> None:
         (["techniques", "--room", "compres"], "did you mean 'compress'"),
         (["fetch", "nonsense"], "nonsense"),
         (["techniques", "gtpq"], "did you mean 'gptq'"),
+        (["data", "exact", "text.txt", "out\udcff"], "is not UTF-8"),
+        (["generate", "tiny", "--prompt", "\udcff"], "is not UTF-8"),
+        (["data", "exact", "text.txt", "o", "--set", 'limit="\\ud800"'], "half a character"),
         (["nonsense"], "nonsense"),
     ],
 )

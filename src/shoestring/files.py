@@ -23,6 +23,7 @@ SMALL = 256 << 20
 """Bytes of the largest file that is read as one JSON or YAML record; the largest tokenizer.json known has 34 MB."""
 UNFOLDED = 1_000_000
 """Entries that a YAML text may have when every alias is written out."""
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def regular(path: Path | str, at_most: int | None = None) -> Path:
@@ -193,6 +194,12 @@ def read_yaml(path: Path | str) -> Any:
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the plain words of YAML 1.2."""
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        text = super().construct_scalar(node)
+        if isinstance(text, str) and _HALF.search(text):
+            raise ValueError(f"{shown(text)} has half a character, a surrogate without its pair")
+        return text
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

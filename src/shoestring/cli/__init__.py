@@ -20,7 +20,7 @@ from shoestring.cli.answers import chat, generate, serve
 from shoestring.cli.models import compress, data, evaluate, fetch, tune
 from shoestring.cli.plans import calibrate, plan_app
 from shoestring.cli.runs import compose, report, run, techniques, train
-from shoestring.errors import ShoestringError, file_error
+from shoestring.errors import SettingError, ShoestringError, file_error, shown
 
 app = typer.Typer(
     name="shoestring",
@@ -53,6 +53,7 @@ app.add_typer(plan_app, name="plan")
 def main() -> None:
     """Run the command line; a user's mistake ends in one line on standard error and status 2."""
     try:
+        _refuse_bytes(sys.argv[1:])
         sys.exit(int(app(prog_name="shoestring", standalone_mode=False) or 0))  # the status of a typer.Exit
     except ShoestringError as error:
         _fail(str(error))
@@ -71,6 +72,19 @@ def main() -> None:
         if not hasattr(error, "format_message"):
             raise
         _fail(error.format_message())
+
+
+def _refuse_bytes(words: list[str]) -> None:
+    """Refuse words that are not UTF-8: neither the libraries below nor JSON take such a file name or text.
+
+    Raises:
+        SettingError: names the first one.
+    """
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise SettingError(f"{shown(word)}: is not UTF-8; rename the file, or convert the text") from error
 
 
 def _fail(message: str) -> None:
