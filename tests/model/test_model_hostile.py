@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save, save_file
 
 from shoestring.errors import FileError, ShoestringError
 from shoestring.model import ModelConfig, PackedLinear, Transformer, linears, load, load_model, read_config, write
+from shoestring.model.checkpoint import stored
 from shoestring.tokenizer import Tokenizer
 
 SHAPE = {"vocabulary": 258, "width": 32, "layers": 2, "heads": 4, "kv_heads": 2, "feed_forward_width": 48, "context": 64}
@@ -140,6 +141,9 @@ def test_each_entry_of_each_family_wrong_in_each_way(family: str, folders: dict[
         ({"quantization_config": {"quant_method": ["gptq"]}}, "quantization_config.quant_method is ['gptq']"),
         ({"quantization_config": {"config_groups": {"g": None}}}, "config_groups.g.format is None"),
         ({"quantization_config": {"format": "pack-quantized", "config_groups": {"g": {"weights": 5}}}}, "g.weights is 5"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types is ['full_attention', 'sliding_attention']"),
+        ({"layer_types": 5}, "layer_types is 5"),
+        ({"rope_interleaved": True}, "rope_interleaved is True; shoestring reads models with False only"),
         ({"eos_token_id": "2"}, "eos_token_id is '2'; it must be a number or a list of numbers"),
         ({"num_attention_heads": 64}, "head_dim"),
     ],
@@ -312,6 +316,13 @@ def test_weights_that_are_whole_numbers_are_refused(tmp_path: Path) -> None:
     assert "final_norm.weight is stored as torch.int64" in refused(tmp_path)
 
 
+def test_a_tensor_under_two_names_is_refused(tmp_path: Path) -> None:
+    write(model(**FAMILIES["gpt2"]), tokenizer(), tmp_path)
+    file = tmp_path / "model.safetensors"
+    save_file({**load_file(file), "wpe.weight": torch.zeros(64, 32)}, file)
+    assert "transformer.wpe.weight stands there with and without its prefix" in refused(tmp_path)
+
+
 def test_nothing_is_written_of_a_broken_model(tmp_path: Path) -> None:
     broken = model()
     with torch.no_grad():
@@ -419,6 +430,8 @@ def tiny_gguf(file: Path, **changes: Any) -> None:
         ({"llama.attention.layer_norm_rms_epsilon": float("nan")}, "it must be a number above 0"),
         ({"llama.feed_forward_length": 2**31}, "llama.feed_forward_length is 2147483648"),
         ({"llama.expert_count": 8}, "llama.expert_count is 8; not supported"),
+        ({"llama.attention.sliding_window": 16}, "llama.attention.sliding_window is 16; not supported"),
+        ({"llama.rope.scale_linear": 2.0}, "llama.rope.scale_linear is 2.0; not supported"),
         ({"tokenizer.ggml.tokens": 5}, "tokenizer.ggml.tokens is 5; it must be a list of texts"),
         ({"tokenizer.ggml.tokens": [1, 2]}, "it must be a list of texts"),
         ({"tokenizer.ggml.token_type": [1]}, "it must give a number for each of the 258 tokens"),
@@ -512,3 +525,13 @@ def test_reading_a_configuration_reads_no_weights(tmp_path: Path) -> None:
     write(model(), None, tmp_path)
     (tmp_path / "model.safetensors").write_bytes(save({"a": torch.zeros(1)}))
     assert read_config(tmp_path) == ModelConfig(**SHAPE)
+
+
+def test_how_a_checkpoint_is_stored_is_told_from_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.torch
+
+    write(packed(), None, tmp_path)
+    monkeypatch.setattr(safetensors.torch, "load_file", lambda *_: pytest.fail("tensors were read"))
+    dtype, bits = stored(tmp_path)
+    assert dtype == torch.bfloat16
+    assert 4 < bits < 5

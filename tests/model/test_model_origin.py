@@ -96,6 +96,25 @@ def test_transformers_reads_the_same_of_ours_as_of_the_source(name: str, tmp_pat
         assert (tmp_path / folder / "special_tokens_map.json").read_text() == '{"eos_token": "<|endoftext|>"}'
 
 
+@pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json"])
+def test_the_chat_template_is_kept_wherever_it_stood(file: str, tmp_path: Path) -> None:
+    source = theirs(tmp_path / "source", "LlamaForCausalLM", LLAMA)
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    config = json.loads((source / "tokenizer_config.json").read_text()) | {"model_max_length": 77, "own": {"a": 1}}
+    if file.endswith("json"):
+        config["chat_template"] = template
+    else:
+        (source / file).write_text(template)
+    (source / "tokenizer_config.json").write_text(json.dumps(config))
+    model, words = load(source)
+    save(model, words, tmp_path / "ours")
+    before, after = (transformers.AutoTokenizer.from_pretrained(place) for place in (source, tmp_path / "ours"))
+    assert after.chat_template == before.chat_template == template
+    assert after.model_max_length == before.model_max_length == 77
+    assert after.special_tokens_map == before.special_tokens_map
+    assert json.loads((tmp_path / "ours" / "tokenizer_config.json").read_text())["own"] == {"a": 1}
+
+
 def test_entries_stay_as_they_are_spelled(tmp_path: Path) -> None:
     """A file of transformers 4 stays one: nothing that was absent appears, but for the dtype's second name."""
     source = theirs(tmp_path / "source", "LlamaForCausalLM", LLAMA)

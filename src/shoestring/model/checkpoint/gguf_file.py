@@ -61,8 +61,8 @@ def read_config(file: Path) -> ModelConfig:
     if architecture != "llama":
         what = f"architecture {shown(architecture)}"
         raise FileError(f"{file}: {what} is not one that shoestring reads from GGUF; allowed: llama")
-    for key in ("llama.rope.scaling.type", "llama.expert_count"):
-        if metadata.get(key) not in (None, "none", 0):
+    for key in ("llama.rope.scaling.type", "llama.rope.scale_linear", "llama.expert_count", "llama.attention.sliding_window"):
+        if metadata.get(key) not in (None, "none", 0, 1.0 if key.endswith("linear") else 0):
             metadata.refuse(key, metadata.get(key), "not supported: use the checkpoint in Hugging Face's form")
     if SCALED in header.tensors:
         raise FileError(f"{file}: has scaled rotary frequencies (Llama 3.1 and later); use the checkpoint in Hugging Face's form")

@@ -99,12 +99,15 @@ def read_tensors(tensors: Tensors, config: ModelConfig, file: Path) -> Tensors:
     """Transpose matrices, split queries, keys and values, drop zero biases.
 
     Raises:
-        FileError: names the first bias that is not zero.
+        FileError: names the first bias that is not zero; a tensor that stands there with and without the prefix.
     """
     found: Tensors = {}
     for name, tensor in tensors.items():
         # Files saved from the bare model lack the prefix.
-        name = name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
+        if not name.startswith(("transformer.", "lm_head.")):
+            name = f"transformer.{name}"
+            if name in tensors:
+                raise FileError(f"{file}: {name} stands there with and without its prefix; fetch the checkpoint again")
         if name.endswith(".bias"):
             if tensor.count_nonzero():
                 raise FileError(

@@ -30,6 +30,10 @@ def read_config(reading: Reading) -> ModelConfig:
 def shape(reading: Reading, head_size: int | None = None, **more: Any) -> ModelConfig:
     """What all families of this layout have in common; `head_size` is the family's when the file gives none."""
     reading.only("hidden_act", "silu")
+    reading.only("rope_interleaved", False)
+    kinds = reading.get("layer_types", [])
+    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+        reading.refuse("layer_types", kinds, "shoestring reads models with full_attention in all layers only")
     heads, width = reading.count("num_attention_heads"), reading.count("hidden_size")
     return reading.fill(
         vocabulary=reading.count("vocab_size"),
