@@ -1,15 +1,18 @@
 """The command line: one command per room. Typed functions with docstrings become commands.
 
 Every command takes `--json` (one JSON object on standard output, everything else on standard error) and ends 0 on success,
-2 on a user's mistake (one line, no traceback), 1 on our own fault. Rooms are imported inside the commands, so that
-`--help` answers at once.
+2 on a user's mistake (one line, no traceback), 1 on our own fault, 130 and 143 when Ctrl-C or SIGTERM stopped it. Rooms are
+imported inside the commands, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Annotated
 
@@ -50,28 +53,45 @@ for command in (run, train, data, tune, compress, evaluate, generate, chat, serv
 app.add_typer(plan_app, name="plan")
 
 
+GOES_ON = ("run", "train", "tune", "compress", "compose")
+"""Commands that go on where they stopped when they are given again."""
+
+
 def main() -> None:
-    """Run the command line; a user's mistake ends in one line on standard error and status 2."""
+    """Run the command line; a user's mistake ends in one line on standard error and status 2, Ctrl-C in 130, SIGTERM in 143."""
+    with _stoppable() as received:
+        try:
+            status = _run()
+        except BaseException:  # a library may have made its own error of the interrupt
+            if not received:
+                raise
+        if received:
+            goes_on = sys.argv[1:2] and sys.argv[1] in GOES_ON
+            print("stopped; the same command goes on where it stopped" if goes_on else "stopped", file=sys.stderr)
+            status = 128 + received[0]
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Run a command and give its status."""
     try:
         _refuse_bytes(sys.argv[1:])
-        sys.exit(int(app(prog_name="shoestring", standalone_mode=False) or 0))  # the status of a typer.Exit
+        # Typer gives back the status of an Exit, and what a command returns: nothing.
+        return int(app(prog_name="shoestring", standalone_mode=False) or 0)
     except ShoestringError as error:
-        _fail(str(error))
+        return _fail(str(error))
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             os._exit(0)
         if error.filename is None:
             raise
-        _fail(str(file_error(error.filename, error)))
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        print("stopped; the same command goes on where it stopped", file=sys.stderr)
-        sys.exit(130)
+        return _fail(str(file_error(error.filename, error)))
+    except typer.Abort:  # standard input ended in the middle of a question
+        return 130
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        _fail(error.format_message())
+        return _fail(error.format_message())
 
 
 def _refuse_bytes(words: list[str]) -> None:
@@ -87,7 +107,31 @@ def _refuse_bytes(words: list[str]) -> None:
             raise SettingError(f"{shown(word)}: is not UTF-8; rename the file, or convert the text") from error
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> int:
     if message:  # empty when only the help was asked for
         print(f"shoestring: {message}", file=sys.stderr)
-    sys.exit(2)
+    return 2
+
+
+@contextmanager
+def _stoppable() -> Iterator[list[int]]:
+    """Make SIGTERM an interrupt as Ctrl-C is: what is half made goes, restart points stay. A second signal ends at once.
+
+    The list that is given holds the signals received. One that is ignored when we begin (`nohup`) stays ignored.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    caught = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in caught:
+        signal.signal(number, stop)
+    try:
+        yield received
+    finally:
+        for number in caught:
+            signal.signal(number, before[number])

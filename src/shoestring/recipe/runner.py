@@ -97,7 +97,8 @@ def run(recipe: Recipe, out: Path, store_folder: Path | None = None, watch: Watc
     place = store_folder or out.resolve().parent / "store"
     claim(out, place)
     with store.held(out), store.held(place):
-        artifact.sweep(place)
+        artifact.sweep(out)
+        store.tidy(place)
         count = _threads(out, watch)
         os.environ["OMP_NUM_THREADS"] = str(count)  # so that the machine is known, and calibrated, by this number
         torch.set_num_threads(count)

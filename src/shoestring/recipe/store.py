@@ -23,6 +23,9 @@ from shoestring.recipe.place import LOCK
 from shoestring.recipe.recipe import Recipe, Step
 from shoestring.technique import State
 
+SCRATCH = ".scratch"
+"""The folder in a store where steps keep their restart points."""
+
 
 def key(step: Step, recipe: Recipe, state: State, earlier: Mapping[str, State], hardware: Hardware) -> str:
     """The name of a step's artifact: technique and a digest of all that its result depends on."""
@@ -81,7 +84,18 @@ def discard(place: Path) -> None:
 
 def scratch(place: Path) -> Path:
     """The folder in which the step that makes `place` keeps its restart points."""
-    return place.parent / ".scratch" / place.name
+    return place.parent / SCRATCH / place.name
+
+
+def tidy(folder: Path) -> None:
+    """Remove what killed processes left in a store that is held: drafts, and scratch folders that nothing can go on from."""
+    artifact.sweep(folder)
+    for place in (folder / SCRATCH).glob("*"):
+        inner = [place, *(path for path in place.rglob("*") if path.is_dir())]
+        for each in inner:
+            artifact.sweep(each)
+        if (folder / place.name).exists() or not any(path.is_file() for path in place.rglob("*")):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager
