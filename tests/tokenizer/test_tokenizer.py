@@ -6,6 +6,7 @@ import copy
 import json
 import lzma
 import os
+import pickle
 import pydoc_data.topics
 import sys
 import textwrap
@@ -206,6 +207,12 @@ def test_ranks_that_are_not_a_bpe() -> None:
         Tokenizer.from_ranks({b"a": 0}, GPT2, ["<|endoftext|>"])
     with pytest.raises(ValueError, match="same rank"):
         Tokenizer.from_ranks(singles | {b"ab": 255}, GPT2, ["<|endoftext|>"])
+
+
+def test_a_tokenizer_travels(plain: dict) -> None:
+    tokenizer = Tokenizer(plain | {"normalizer": {"type": "NFC"}})
+    ids = tokenizer.encode("the end")
+    assert pickle.loads(pickle.dumps(tokenizer)).encode("the end") == copy.deepcopy(tokenizer).encode("the end") == ids
 
 
 def test_sentencepiece_bytes() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoestring.tokenizer import Tokenizer
+from shoestring.tokenizer import Rendered, Tokenizer
 from tests.tokenizer.kinds import KINDS, SPECIAL
 
 CHATML = (
@@ -128,12 +128,33 @@ def test_masks_are_exact_wherever_a_block_begins() -> None:
         assert masked is not None
         said = [number for number, own in zip(*masked) if own]
         if not kind.startswith("metaspace"):  # whose words hold <s> itself
-            assert said == tokenizer.encode_piece("in<s>", "A:")
+            assert said == tokenizer.encode_after("in<s>")
         assert not specials(tokenizer, masked[0])
         before = rendered.text.index("in<s>")
         assert masked[0] == rendered.tokens(0, before) + said + rendered.tokens(before + 5)
     assert made("byte-level", CHATML).render([ASKED]).masked() is None
     assert made("byte-level").render([ASKED]).masked() is None
+
+
+@pytest.mark.parametrize("flags", [{}, {"lstrip": True}, {"rstrip": True}, {"lstrip": True, "rstrip": True}], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_in_pieces_is_the_text(kind: str, flags: dict[str, bool]) -> None:
+    tokens = [token | flags for token in KINDS[kind]["added_tokens"]]
+    tokenizer = Tokenizer(KINDS[kind] | {"added_tokens": tokens}, {"eos_token": "</s>"})
+    parts = ["<s>", "</s>", "<|im_end|>", " ", "  ", "a", "the", "x\n", "é", "<"]
+
+    @given(st.lists(st.sampled_from(parts), max_size=9), st.integers(0, 9))
+    @settings(max_examples=15, deadline=None)
+    def same(chosen: list[str], cut: int) -> None:
+        text = "".join(chosen)
+        whole = tokenizer.encode(text, special=True)
+        sealed = Rendered(tokenizer, text + "\U000f0000", {"\U000f0000": ""})
+        assert sealed.tokens() == whole
+        at = len("".join(chosen[:cut]))
+        pieces = sealed.tokens(0, at) + sealed.tokens(at)
+        assert tokenizer.decode(pieces, special=True) == tokenizer.decode(whole, special=True) or flags or kind == "word-piece"
+
+    same()
 
 
 def test_generation_blocks_in_macros_and_loops() -> None:

@@ -145,7 +145,7 @@ def continuation_tokens(tokenizer: Tokenizer, context: str, continuation: str) -
     known, whole = tokenizer.encode(kept), tokenizer.encode(kept + continuation)
     after = whole[len(known) :]
     # Where the first token of the continuation would swallow the context's end, the two are tokenised apart.
-    return prefix + known, after or tokenizer.encode_piece(continuation, kept) or [tokenizer.end]
+    return prefix + known, after or tokenizer.encode_after(continuation) or [tokenizer.end]
 
 
 def fitted(tokenizer: Tokenizer, tokens: list[int], room: int) -> list[int]:

@@ -197,15 +197,15 @@ class Tokenizer:
         """Where special tokens are spelled out: (start, stop, id), in order."""
         return self._library.places(text, self.special)
 
-    def encode_piece(self, text: str, before: str) -> list[int]:
+    def encode_after(self, text: str, token: int | None = None) -> list[int]:
         """The ids of a text that follows on another: as `encode`, without the space that begins a text where there is one.
 
         Args:
-            before: what stands before it; a special token at its end begins anew, as in the `tokenizers` library.
+            token: the special token that it follows on, if it does: a text begins anew there, as in the `tokenizers` library.
         """
-        library = self._library
-        joined = library.prefixes and before != "" and (library.first_only or not before.endswith(tuple(self.special)))
-        return library.encode([bytelevel.clean(text)], False, True)[0] if joined else self.encode(text)
+        if not self._library.joins(token):
+            return self.encode(text)
+        return self._library.encode([bytelevel.clean(text)], special=False, joined=True)[0]
 
     @property
     def begins_with_space(self) -> bool:

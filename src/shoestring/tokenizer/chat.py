@@ -51,19 +51,25 @@ class Rendered:
         return self._unsealed(self.sealed)
 
     def tokens(self, start: int = 0, stop: int | None = None) -> list[int]:
-        """The ids of the text, or of its characters from `start` to `stop` as they follow on what stands before them."""
+        """The ids of the text, or of its characters from `start` to `stop` as they follow on what stands before them.
+
+        A special token that takes in blanks before it belongs to the stretch that it ends in.
+        """
+        stop = len(self.sealed) if stop is None else stop
         part = self.sealed[start:stop]
-        tokenizer = self.tokenizer
-        if not any(seal in part for seal in self.seals) and (start == 0 or not tokenizer.begins_with_space):
-            return tokenizer.encode(part, special=True)
+        if not any(seal in part for seal in self.seals) and (start == 0 or not self.tokenizer.begins_with_space):
+            return self.tokenizer.encode(part, special=True)
         found: list[int] = []
-        at = 0
-        for begin, end, number in [*tokenizer.special_places(part), (len(part), len(part), None)]:
-            before = self.sealed[: start + at]
-            found += self._as_text(self._unsealed(part[at:begin]), before)
-            found += [] if number is None else [number]
-            at = end
-        return found
+        at, last, token = start, stop, None
+        for begin, end, number in self._places:
+            if end > stop:
+                last = min(last, begin)
+                break
+            if end > start:
+                found += [*self._as_text(at, begin, token), number]
+            if end >= start:
+                at, token = end, number
+        return found + self._as_text(at, last, token)
 
     def masked(self) -> tuple[list[int], list[bool]] | None:
         """The ids of the text, and which of them the assistant says; None for a template without `{% generation %}` blocks.
@@ -84,16 +90,28 @@ class Rendered:
     def _unsealed(self, text: str) -> str:
         return text.translate({ord(seal): letter for seal, letter in self.seals.items()})
 
-    def _as_text(self, text: str, before: str) -> list[int]:
-        """The ids of a message's text; where a model has special tokens among its words, they are cut in two."""
-        tokenizer = self.tokenizer
-        found = tokenizer.encode_piece(text, before)
+    @cached_property
+    def _places(self) -> list[tuple[int, int, int]]:
+        """Where the template wrote special tokens."""
+        return self.tokenizer.special_places(self.sealed)
+
+    def _as_text(self, start: int, stop: int, token: int | None) -> list[int]:
+        """The ids of a stretch without special tokens, behind the special token `token` or other text.
+
+        Where a model has special tokens among its words, they are cut in two.
+        """
+        text, tokenizer = self._unsealed(self.sealed[start:stop]), self.tokenizer
+
+        def first(part: str) -> list[int]:
+            return tokenizer.encode(part) if start == 0 else tokenizer.encode_after(part, token)
+
+        found = first(text)
         special = set(tokenizer.special.values()) - {tokenizer.unknown}
         if special.isdisjoint(found):
             return found
-        cut = [0, *(match.start() + 1 for match in _spelled(tokenizer).finditer(text)), len(text)]
-        parts = [tokenizer.encode_piece(text[a:b], before + text[:a]) for a, b in pairwise(cut)]
-        return [number for part in parts for number in part if number not in special]
+        cut = [*(match.start() + 1 for match in _spelled(tokenizer).finditer(text)), len(text)]
+        found = first(text[: cut[0]]) + [number for a, b in pairwise(cut) for number in tokenizer.encode_after(text[a:b])]
+        return [number for number in found if number not in special]
 
 
 def rendered(tokenizer: Tokenizer, messages: Sequence[template.Message], open_answer: bool, given: Mapping[str, Any]) -> Rendered:

@@ -17,7 +17,6 @@ class Library:
 
     Attributes:
         prefixes: a space is put before a text ("\u2581" of SentencePiece), and `joined` leaves it out.
-        first_only: this space is for the beginning of a text, not for what follows a special token.
     """
 
     def __init__(self, record: Mapping[str, Any], where: str) -> None:
@@ -27,7 +26,18 @@ class Library:
         self._made: dict[tuple[bool, bool], Any] = {}
         self._lock = threading.Lock()
         self.prefixes: bool = self._joined != record
-        self.first_only: bool = _holds(record.get("pre_tokenizer"), "prepend_scheme", "first")
+        self._first_only = _holds(record.get("pre_tokenizer"), "prepend_scheme", "first")
+        # Tokens that are looked for in the normalized text don't begin it anew.
+        by_normalizer = self._joined["normalizer"] != record.get("normalizer")
+        added = record.get("added_tokens") or []
+        self._within = {token["id"] for token in added if by_normalizer and token.get("normalized")}
+
+    def joins(self, token: int | None) -> bool:
+        """Whether a text that follows on an added token, or on other text when None, has to be encoded as `joined`."""
+        return self.prefixes and (token is None or self._first_only or token in self._within)
+
+    def __reduce__(self) -> tuple[type[Library], tuple[Mapping[str, Any], str]]:
+        return Library, (self._record, self._where)
 
     def encode(self, texts: Sequence[str], special: bool, joined: bool = False) -> list[list[int]]:
         """The ids of texts; with `special`, special tokens spelled out count; `joined` texts follow on another."""
