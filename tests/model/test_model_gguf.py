@@ -109,7 +109,7 @@ def test_ends_of_turn_and_message_count(tmp_path: Path) -> None:
     read, tokenizer = load(tmp_path / "m.gguf")
     assert tokenizer.ends == {0, 7, 8, 260}
     save(read, tokenizer, tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] == [260, 7, 8]
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] == [260, 0, 7, 8]
     assert load(tmp_path / "out")[1].ends == {0, 7, 8, 260}
 
 

@@ -96,13 +96,14 @@ def write(model: Transformer, tokenizer: Tokenizer | None, folder: Path, dtype: 
 def _records(model: Transformer, tokenizer: Tokenizer | None, family: Family) -> tuple[dict[str, Any], dict[str, Any]]:
     """What config.json and generation_config.json say, dtypes and packing apart: as they were read, with what has changed.
 
-    The ends of an answer are the source's where it names any, else the tokenizer's.
+    The ends of an answer are those that the source's configurations name, else (a GGUF file has none) all of the tokenizer's.
     """
     if model.origin is None:
         ids = {"bos_token_id": None, "eos_token_id": None if tokenizer is None else tokenizer.end}
         return {**family.write_config(model.config), "use_cache": True, **ids}, {**ids, "eos_token_id": _ends(tokenizer)}
     config, generation = merged(model.origin, family, model.config), dict(model.origin.generation)
-    if tokenizer is not None and config.get("eos_token_id") is None and generation.get("eos_token_id") is None:
+    silent = config.get("eos_token_id") is None and generation.get("eos_token_id") is None
+    if tokenizer is not None and (silent or "architectures" not in model.origin.config):
         generation["eos_token_id"] = _ends(tokenizer)
     return config, generation
 
