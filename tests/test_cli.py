@@ -246,3 +246,18 @@ def test_a_mistake_ends_in_one_line_and_status_2(call: Call, words: list[str], s
     assert out == ""
     assert said in err
     assert len(err.strip().splitlines()) == 1, err
+
+
+def test_the_results_are_shown_when_only_the_report_cant_be_written(
+    call: Call, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "shown.yaml").write_text((place / "words.yaml").read_text())
+    status, _, err = call("run", "shown.yaml")
+    assert status == 0, err
+    (place / "runs" / "shown" / "report.html").write_text("mine")
+    status, out, err = call("run", "shown.yaml")
+    assert (status, "report:" in out, "corpus" in out) == (2, False, True)
+    assert err.splitlines()[-1].startswith("shoestring: runs/shown/report.html: is there already")
+    assert (place / "runs" / "shown" / "report.html").read_text() == "mine"
+    status, out, _ = call("run", "shown.yaml", "--json")
+    assert (status, json.loads(out)["report"]) == (2, None)

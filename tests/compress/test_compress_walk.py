@@ -153,3 +153,44 @@ def test_a_damaged_restart_point_is_left_aside(model: Transformer, calibration: 
     (tmp_path / "x-1.safetensors").write_bytes(b"not tensors")
     Wanda().apply_to(model, calibration, restart=Restart(tmp_path))
     assert all(torch.equal(one, two) for one, two in zip(model.parameters(), expected.parameters()))
+
+
+def test_a_flipped_bit_anywhere_ends_in_the_same_result(model: Transformer, calibration: Tensor, tmp_path: Path) -> None:
+    technique, expected = Wanda(), copy.deepcopy(model)
+    technique.apply_to(expected, calibration)
+    began = copy.deepcopy(model)
+
+    def kill(said: str, done: float | None = None) -> None:
+        if said.startswith("block 1"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        technique.apply_to(model, calibration, progress=kill, restart=Restart(tmp_path, every=0))
+    kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    assert len(kept) == 3
+    for file, good in kept.items():
+        for place in [*range(0, len(good), max(1, len(good) // 12)), len(good) - 1]:
+            for other, content in kept.items():
+                other.write_bytes(content)
+            file.write_bytes(good[:place] + bytes([good[place] ^ 1 << place % 8]) + good[place + 1 :])
+            notes: list[str] = []
+            again = copy.deepcopy(began)
+            technique.apply_to(again, calibration, restart=Restart(tmp_path, note=notes.append))
+            assert all(torch.equal(one, two) for one, two in zip(again.parameters(), expected.parameters())), (file.name, place)
+            assert len(notes) == 1, (file.name, place)
+            assert notes[0].startswith(f"calibration begins anew: {file}"), notes
+
+
+def test_a_full_disk_costs_the_walk_its_restart_points_and_nothing_else(
+    model: Transformer, calibration: Tensor, small_disk: Path
+) -> None:
+    expected = copy.deepcopy(model)
+    Wanda().apply_to(expected, calibration)
+    (small_disk / "other").write_bytes(b"\0" * (960 << 10))
+    notes: list[str] = []
+    Wanda().apply_to(model, calibration, restart=Restart(small_disk / "walk", every=0, note=notes.append))
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), expected.parameters()))
+    assert len(notes) == 1
+    assert "goes on without a new restart point" in notes[0]
+    assert "no space left" in notes[0]
+    assert list((small_disk / "walk").iterdir()) == []

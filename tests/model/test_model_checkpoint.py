@@ -222,3 +222,12 @@ def test_a_packed_source_keeps_its_bits(tmp_path: Path) -> None:
     after = technique.observe(predicted, technique.apply(State(), _work(tmp_path / "out")))
     assert after.bits_per_weight == pytest.approx(predicted.bits_per_weight) == pytest.approx(4 + 32 / 34, abs=0.1)
     assert checksum(tmp_path / "out" / "model.safetensors") == checksum(tmp_path / "c" / "model.safetensors")
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(small_disk: Path) -> None:
+    from shoestring.errors import DiskFull
+
+    config = ModelConfig(vocabulary=4000, width=64, layers=2, heads=2, context=64)
+    with pytest.raises(DiskFull, match="no space left"):
+        save(Transformer(config).initialise(0), None, small_disk / "model")
+    assert list(small_disk.iterdir()) == []

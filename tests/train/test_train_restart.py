@@ -210,3 +210,17 @@ def test_the_hash_of_a_run_is_the_same_twice(loop):
         return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
 
     assert digest() == digest()
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_a_full_disk_costs_training_its_restart_points_and_nothing_else(loop, small_disk):
+    expected, _ = loop.run()
+    (small_disk / "other").write_bytes(b"\0" * (960 << 10))
+    notes = []
+    settings = Training(checkpoint_every=1e-9)
+    model, _ = loop.run(scratch=small_disk / "train", settings=settings, note=notes.append)
+    assert all(torch.equal(a, b) for a, b in zip(expected.parameters(), model.parameters(), strict=True))
+    assert len(notes) == 1
+    assert "training goes on without a new restart point" in notes[0]
+    assert "no space left" in notes[0]
+    assert list((small_disk / "train").rglob("*")) == []

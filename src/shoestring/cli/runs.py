@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from shoestring.cli.options import Json, Out, Sets, say
-from shoestring.errors import SettingError
+from shoestring.errors import FileError, SettingError
 
 BROKEN_BUDGET = 3
 """The exit status of a run that was carried out and took more than its budget allows."""
@@ -123,20 +123,28 @@ def _run(recipe: Any, out: Path | None, json: bool) -> None:
         if limits := recipes.limits(recipe.budget):
             live.note(f"budget: {limits}")
         done = recipes.run(recipe, place, watch=live)
-    page = room.write(place)
+    page, unwritten = place / "report.html", None
+    try:
+        room.write(place)
+    except FileError as error:  # such as a full disk: the results are shown all the same
+        unwritten = error
     broken = recipes.broken(recipe.budget, done.used)
     if json:
         rows = [row.to_json() for row in done.rows]
         model = None if done.state.checkpoint is None else str(done.state.checkpoint)
-        record = {"run": str(place), "model": model, "report": str(page), "used": done.used.to_json(), "ledger": rows}
+        report = None if unwritten else str(page)
+        record = {"run": str(place), "model": model, "report": report, "used": done.used.to_json(), "ledger": rows}
         say(True, {**record, "broken": broken}, "")
     else:
         room.print_table(place)
-        print(f"report:  {page}")
+        if unwritten is None:
+            print(f"report:  {page}")
         if done.state.checkpoint is not None:
             print("\n".join(_next_steps(place, done.state.checkpoint)))
     for line in broken:
         print(f"shoestring: {line}", file=sys.stderr)
+    if unwritten is not None:
+        raise unwritten
     if broken:
         raise typer.Exit(BROKEN_BUDGET)
 

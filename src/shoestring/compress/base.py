@@ -205,7 +205,7 @@ class Calibrated(Compression):
         tokens_NT = drawing.draw(
             tokenizer, self.samples, length, work.seed, self.name, _path(self.calibration), state.tokens, work.note
         )
-        restart = Restart(work.scratch / "walk")
+        restart = Restart(work.scratch / "walk", note=work.note)
         report = self.apply_to(model, tokens_NT, work.progress, work.note, restart)
         walked = cost.walk_flops(model.config, tokens_NT.shape[0], tokens_NT.shape[1], self._grams())
         work.meter.count(flops=walked + cost.solver_flops(model.config, self._grids()))

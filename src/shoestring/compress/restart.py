@@ -6,18 +6,19 @@ record that names both is written last, so that a kill while writing leaves the 
 
 from __future__ import annotations
 
-import json
+import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
-from shoestring.artifact import write_whole
-from shoestring.errors import file_error
+from shoestring.artifact import checksum, write_whole
+from shoestring.errors import DamagedArtifact, DiskFull, FileError, file_error
+from shoestring.files import read_object, to_json
+from shoestring.model.checkpoint import tensors
 
 RECORD = "walk.json"
 
@@ -35,52 +36,91 @@ class Point:
 class Restart:
     """Keeps a walk's restart points in a folder, at least `every` seconds apart."""
 
-    def __init__(self, folder: Path, every: float = 20.0) -> None:
-        self.folder, self.every = Path(folder), every
-        self._files: list[str] = []
+    def __init__(self, folder: Path, every: float = 20.0, note: Callable[[str], None] = lambda text: None) -> None:
+        self.folder, self.every, self.note = Path(folder), every, note
+        self._files: dict[str, str] = {}
         self._pending: dict[str, Tensor] = {}
         self._written = time.monotonic()
+        self._full = False
 
     def load(self) -> Point | None:
-        """The newest point; None when there is none, or when it can't be read (the walk then begins anew)."""
+        """The newest point; None when there is none, or when a byte of it is not what was written (the walk then begins anew)."""
+        if not (self.folder / RECORD).is_file():
+            return None
         try:
-            record = json.loads((self.folder / RECORD).read_text("utf-8"))
-            x_NTC = load_file(self.folder / record["x"])["x"]
+            record = self._record()
+            x_NTC = self._read(record["x"], record["sha256 of x"])["x"]
             parts: dict[str, dict[str, Tensor]] = {}
-            for file in record["files"]:
-                for key, tensor in load_file(self.folder / file).items():
+            for file, expected in record["files"].items():
+                for key, tensor in self._read(file, expected).items():
                     name, _, part = key.rpartition("/")
                     parts.setdefault(name, {})[part] = tensor
-            self._files = list(record["files"])
-            return Point(record["blocks"], x_NTC, parts, record["reports"])
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        except FileError as error:
+            self.note(f"calibration begins anew: {error}")
             self.clear()
             return None
+        self._files = record["files"]
+        return Point(record["blocks"], x_NTC, parts, record["reports"])
 
     def done(
         self, blocks: int, x_NTC: Tensor, parts: dict[str, dict[str, Tensor]], reports: list[dict[str, Any]], total: int
     ) -> None:
         """Note that so many of `total` blocks are done; write a point if the last one is long ago and blocks remain.
 
+        A full disk is noted, once, and the walk goes on without a new point.
+
         Raises:
-            FileError: the disk is full or the folder can't be written.
+            FileError: the folder can't be written.
         """
-        self._pending |= {f"{name}/{part}": t.contiguous() for name, own in parts.items() for part, t in own.items()}
+        self._pending |= {f"{name}/{part}": tensor for name, own in parts.items() for part, tensor in own.items()}
         if blocks == total or time.monotonic() - self._written < self.every:
             return
-        written, x_file = f"blocks-{blocks}.safetensors", f"x-{blocks}.safetensors"
-        write_whole(self.folder / written, save(self._pending))
-        write_whole(self.folder / x_file, save({"x": x_NTC.contiguous()}))
-        self._files.append(written)
-        record = {"blocks": blocks, "x": x_file, "files": self._files, "reports": reports}
-        write_whole(self.folder / RECORD, json.dumps(record))
-        for old in self.folder.glob("x-*.safetensors"):
-            if old.name != x_file:
-                old.unlink()
-        self._pending = {}
+        try:
+            self._write(blocks, x_NTC, reports)
+        except DiskFull as error:
+            if not self._full:
+                self.note(f"calibration goes on without a new restart point: {error}")
+            self._full = True
         self._written = time.monotonic()
+
+    def _write(self, blocks: int, x_NTC: Tensor, reports: list[dict[str, Any]]) -> None:
+        became, x = self.folder / f"blocks-{blocks}.safetensors", self.folder / f"x-{blocks}.safetensors"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tensors.write(self._pending, became)
+            tensors.write({"x": x_NTC}, x)
+            files = {**self._files, became.name: checksum(became)}
+            record = {"blocks": blocks, "x": x.name, "sha256 of x": checksum(x), "files": files, "reports": reports}
+            write_whole(self.folder / RECORD, to_json({"record": record, "sha256": _proof(record)}))
+        except OSError as error:
+            raise file_error(self.folder, error) from error
+        except DiskFull:
+            x.unlink(missing_ok=True)
+            became.unlink(missing_ok=True)
+            raise
+        for old in self.folder.glob("x-*.safetensors"):
+            if old != x:
+                old.unlink()
+        self._files, self._pending = files, {}
+
+    def _record(self) -> dict[str, Any]:
+        """The record of the newest point, proved by its own digest."""
+        found = read_object(self.folder / RECORD)
+        record = found.get("record")
+        if not isinstance(record, dict) or found.get("sha256") != _proof(record):
+            raise DamagedArtifact(self.folder / RECORD, "its own checksum differs")
+        return record
+
+    def _read(self, name: str, expected: str) -> dict[str, Tensor]:
+        from safetensors.torch import load_file
+
+        file = self.folder / name
+        if not file.is_file():
+            raise DamagedArtifact(file, "the file is missing")
+        if checksum(file) != expected:
+            raise DamagedArtifact(file, "its checksum differs")
+        found: dict[str, Tensor] = load_file(file)
+        return found
 
     def clear(self) -> None:
         """Forget all points."""
@@ -89,4 +129,8 @@ class Restart:
                 file.unlink(missing_ok=True)
         except OSError as error:
             raise file_error(self.folder, error) from error
-        self._files = []
+        self._files = {}
+
+
+def _proof(record: dict[str, Any]) -> str:
+    return hashlib.sha256(to_json(record, sort=True).encode()).hexdigest()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from shoestring.errors import SettingError, ShoestringError
+from shoestring.errors import DiskFull, SettingError, ShoestringError
 from shoestring.measure import Meter
 from shoestring.model import cost
 from shoestring.train import apply, restart
@@ -132,6 +132,7 @@ class _Run:
         self.peak = say.peak(None if meter is None else meter.hardware, settings)
         self.counted_tokens = 0
         self.last_save_took = 0.0  # seconds
+        self.disk_full = False
 
     def begin(self, scratch: Path | None) -> None:
         """A fresh start, or the newest restart point."""
@@ -276,7 +277,12 @@ class _Run:
         self.read(0)
         before = self.clock.elapsed
         self.place.elapsed = before
-        restart.save(self.scratch, self.identity, self.place, self.model, self.optimizer)
+        try:
+            restart.save(self.scratch, self.identity, self.place, self.model, self.optimizer)
+        except DiskFull as error:
+            if not self.disk_full:
+                self.note(f"training goes on without a new restart point: {error}")
+            self.disk_full = True
         self.saved_at = self.clock.elapsed
         self.last_save_took = self.saved_at - before
 

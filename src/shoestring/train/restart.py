@@ -6,7 +6,6 @@ The newest two are kept; a damaged one is named and the one before it is used.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -14,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from shoestring import artifact
 from shoestring.errors import DamagedArtifact, FileError, file_error
+from shoestring.files import read_object, to_json
+from shoestring.model.checkpoint.tensors import write
 from shoestring.train.optimizers import trainable
 from shoestring.train.schedule import Course
 
@@ -45,7 +46,7 @@ def save(scratch: Path, identity: str, place: Place, model: nn.Module, optimizer
     """Write a restart point and drop all but the newest.
 
     Raises:
-        FileError: the disk is full or the place can't be written.
+        FileError: the place can't be written. DiskFull: no room is left; the points of before are still there.
     """
     tensors = {f"model.{name}": tensor for name, tensor in _learned(model).items()}
     scalars: dict[str, Any] = {}
@@ -60,9 +61,9 @@ def save(scratch: Path, identity: str, place: Place, model: nn.Module, optimizer
     if device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     with artifact.writing(scratch / f"step-{place.step:09d}", "checkpoint") as folder:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / "state.safetensors")
+        write(tensors, folder / "state.safetensors")
         record = {"identity": identity, "place": asdict(place), "optimizer": scalars}
-        artifact.write_whole(folder / "state.json", json.dumps(record))
+        artifact.write_whole(folder / "state.json", to_json(record, indent=None))
     for old in _points(scratch)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -78,7 +79,7 @@ def load(
     for point in reversed(_points(scratch)):
         try:
             artifact.verify(point)
-            record = json.loads((point / "state.json").read_text("utf-8"))
+            record = read_object(point / "state.json")
             tensors = load_file(point / "state.safetensors")
         except DamagedArtifact as error:
             note(f"restart point left out: {error}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from shoestring.drafts import sync
 from shoestring.errors import DamagedArtifact, FileError, file_error, shown
 from shoestring.files import read_object, regular
 from shoestring.model.checkpoint.header import Stored, read_header
@@ -120,10 +122,10 @@ def finite(tensor: Tensor) -> bool:
 
 
 def write(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Write one file; the bytes depend on names and values alone.
+    """Write one file, synced; the bytes depend on names and values alone. Whatever writes tensors does it here.
 
     Raises:
-        FileError: when the disk is full or the place can't be written.
+        FileError: the place can't be written. DiskFull: no room is left.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -134,7 +136,11 @@ def write(tensors: Mapping[str, Tensor], file: Path) -> None:
         mode = file.stat().st_mode
         save_file(ready, file, metadata={"format": "pt"})
         file.chmod(mode)  # safetensors may leave it readable by its owner alone
+        sync(file)
     except OSError as error:
         raise file_error(file, error) from error
-    except SafetensorError as error:  # carries the operating system's words for a full disk
-        raise FileError(f"{file}: can't be written ({error}); free some space or choose another folder with --out") from error
+    except SafetensorError as error:  # the operating system's error as a text, such as "No space left on device (os error 28)"
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise FileError(f"{file}: can't be written ({shown(str(error), quote=False)})") from error
+        raise file_error(file, OSError(int(number[1]), str(error))) from error
