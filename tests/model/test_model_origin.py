@@ -156,6 +156,11 @@ def test_a_model_made_here_has_no_origin_and_names_its_end(tmp_path: Path) -> No
     loaded = load_model(tmp_path / "c").origin
     assert loaded is not None
     assert loaded.source == ""  # a step's folder may be removed: it is no name
+    again = load_model(tmp_path / "c")
+    save(again, tokenizer(), tmp_path / "d", torch.bfloat16)
+    after = load_model(tmp_path / "d").origin
+    assert after is not None
+    assert (after.source, after.dtype) == ("", torch.float32)  # what was float32 once is stored as that when it can be
 
 
 def test_a_family_that_can_t_be_kept_keeps_the_ids(tmp_path: Path) -> None:

@@ -75,13 +75,12 @@ def read_origin(source: str | Path, folder: Path, config: Mapping[str, Any], dty
     generation = _optional(folder / GENERATION)
     earlier = _optional(folder / ORIGIN)
     texts = {name: read_text(folder / name) for name in TEXTS if (folder / name).is_file()}
-    name = earlier.get("source")
-    if not isinstance(name, str) or not name:
+    if not earlier:
         made_here = (folder / MANIFEST).is_file()
         return Origin("" if made_here else named(source), config, generation, dtype, made_here, texts)
-    kind = getattr(torch, str(earlier.get("dtype")), None)
+    name, kind = earlier.get("source"), getattr(torch, str(earlier.get("dtype")), None)
     first = kind if isinstance(kind, torch.dtype) and kind.is_floating_point else dtype
-    return Origin(name, config, generation, first, bool(earlier.get("changed", True)), texts)
+    return Origin(name if isinstance(name, str) else "", config, generation, first, bool(earlier.get("changed", True)), texts)
 
 
 def end_ids(record: Mapping[str, Any], file: Path) -> list[int]:
