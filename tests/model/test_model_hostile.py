@@ -165,6 +165,11 @@ def test_a_config_that_is_no_json_object(text: str, folders: dict[str, Path]) ->
         assert "config.json" in refused(folders["llama"])
 
 
+def test_a_config_of_many_megabytes_is_not_read(folders: dict[str, Path]) -> None:
+    with configured(folders["llama"], '{"a": "' + "x" * (17 << 20) + '"}'):
+        assert "more than the 16,777,216 that such a file may have" in refused(folders["llama"])
+
+
 def test_keys_that_python_would_take_for_its_own(folders: dict[str, Path]) -> None:
     record = json.loads((folders["native"] / "config.json").read_text())
     record["shoestring"]["self"] = 1

