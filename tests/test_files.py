@@ -1,12 +1,13 @@
 """Files and texts of the user's: read as people write them, and every fault one bounded line."""
 
+import lzma
 import os
 from pathlib import Path
 
 import pytest
 
 from shoestring.errors import FileError, ShoestringError, shown
-from shoestring.files import parse_json, parse_yaml, read_bytes, read_object, read_text, to_json
+from shoestring.files import parse_json, parse_yaml, read_bytes, read_object, read_text, to_json, unpacked_xz
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,17 @@ def test_only_plain_files_of_bounded_size_are_read(tmp_path: Path) -> None:
         read_object(tmp_path / "list.json")
     with pytest.raises(FileError, match="not a path"):
         read_bytes("a\0b")
+
+
+def test_packed_files_are_bounded() -> None:
+    packed = lzma.compress(bytes(100_000))
+    assert unpacked_xz(packed, "a.xz") == bytes(100_000)
+    with pytest.raises(FileError, match="unpacks into more than the 1,000 bytes"):
+        unpacked_xz(packed, "a.xz", at_most=1000)
+    with pytest.raises(FileError, match="ends too early"):
+        unpacked_xz(packed[:-10], "a.xz")
+    with pytest.raises(FileError, match="damaged or not that kind"):
+        unpacked_xz(b"plain", "a.xz")
 
 
 def test_no_json_holds_nan() -> None:

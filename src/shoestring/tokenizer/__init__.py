@@ -8,7 +8,7 @@ must give equal ids; everything else, and the rare text that tiktoken can't do e
 from __future__ import annotations
 
 import json
-import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -103,7 +103,7 @@ class Tokenizer:
         if fast is None:
             return self._library.encode(texts, special=False)
         easy = [fast.takes(text, special=False) for text in texts]
-        encoded = iter(fast.encode_batch([text for text, takes in zip(texts, easy) if takes], _threads()))
+        encoded = iter(fast.encode_batch([text for text, takes in zip(texts, easy) if takes]))
         hard = iter(self._library.encode([text for text, takes in zip(texts, easy) if not takes], special=False))
         return [next(encoded) if takes else next(hard) for takes in easy]
 
@@ -249,6 +249,11 @@ class Tokenizer:
     # ------------------------------------------------------------ inside
 
     @cached_property
+    def spelled(self) -> re.Pattern[str]:
+        """What spells a special token out, the longest first."""
+        return re.compile("|".join(map(re.escape, sorted(self.special, key=len, reverse=True))) or "(?!)")
+
+    @cached_property
     def byte_level(self) -> bool:
         """Whether tokens are bytes in the byte alphabet."""
         return bytelevel.is_byte_level(self.record)
@@ -292,7 +297,3 @@ def _written(record: dict[str, Any], **form: Any) -> str:
     """As JSON; in ASCII when it holds a lone surrogate, which UTF-8 can't."""
     text = json.dumps(record, ensure_ascii=False, **form)
     return text if bytelevel.clean(text) == text else json.dumps(record, **form)
-
-
-def _threads() -> int:
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PRIVATE = range(0xF0000, 0x10FFFE)
 """Code points of the private-use planes 15 and 16."""
+_PRIVATE = re.compile("[\U000f0000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Rendered:
         special = set(tokenizer.special.values()) - {tokenizer.unknown}
         if special.isdisjoint(found):
             return found
-        cut = [*(match.start() + 1 for match in _spelled(tokenizer).finditer(text)), len(text)]
+        cut = [*(match.start() + 1 for match in tokenizer.spelled.finditer(text)), len(text)]
         found = first(text[: cut[0]]) + [number for a, b in pairwise(cut) for number in tokenizer.encode_after(text[a:b])]
         return [number for number in found if number not in special]
 
@@ -126,7 +127,7 @@ def rendered(tokenizer: Tokenizer, messages: Sequence[template.Message], open_an
     begins, ends = next(spare), next(spare)
     seals = dict(zip(spare, beginnings))
     by_letter = {letter: seal for seal, letter in seals.items()}
-    spelled = _spelled(tokenizer)
+    spelled = tokenizer.spelled
 
     def say(change: Any) -> Rendered:
         text, marked = tokenizer.write_chat(
@@ -141,12 +142,6 @@ def rendered(tokenizer: Tokenizer, messages: Sequence[template.Message], open_an
     marks = {ord(letter): seal for letter, seal in by_letter.items() if not letter.isalnum()}
     sure = say(lambda text: spelled.sub(lambda match: by_letter[match[0][0]] + match[0][1:], text).translate(marks))
     return said if spelled.findall(said.sealed) == spelled.findall(sure.sealed) else sure
-
-
-def _spelled(tokenizer: Tokenizer) -> re.Pattern[str]:
-    """What spells a special token out, the longest first."""
-    names = sorted(tokenizer.special, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, names)) or "(?!)")
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -175,7 +170,7 @@ def _changed(value: Any, change: Any) -> Any:
 
 def _spare(strings: set[str], count: int) -> Iterator[str]:
     """Private characters that no text has."""
-    taken = {character for text in strings if not text.isascii() for character in text}
+    taken = {character for text in strings for character in _PRIVATE.findall(text)}
     free = [character for number in PRIVATE[: len(taken) + count] if (character := chr(number)) not in taken]
     if len(free) < count:
         raise FileError("messages: they use every private character of Unicode; leave these out")

@@ -12,6 +12,7 @@ lacks, with an added token spelled out, and with a very long run of blanks (tikt
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -71,8 +72,9 @@ class Fast:
         """The ids of a text that `takes` allows."""
         return list(self._encoding.encode_ordinary(text))
 
-    def encode_batch(self, texts: list[str], threads: int) -> list[list[int]]:
-        """The ids of many such texts."""
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """The ids of many such texts, with a thread per core."""
+        threads = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
         if threads == 1 or len(texts) < 2:
             return [self.encode(text) for text in texts]
         return list(self._encoding.encode_ordinary_batch(texts, num_threads=threads))
