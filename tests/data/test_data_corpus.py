@@ -91,3 +91,14 @@ def test_importing_the_room_loads_neither_torch_nor_daft() -> None:
     code = "import shoestring.data, sys; print([m for m in ('torch', 'daft', 'rustbpe', 'tokenizers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["a [1]", "what?", "all*", "{a,b}", "back\\slash", "50%20 #1", "\x1b[31m"])
+def test_odd_names_of_folders_are_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    for number in (1, 2):
+        (Path(name) / f"{number}.txt").write_text("The same.")
+    report = data.run_on_files(data.Exact(), Path(name), Path(f"{name} out"), find("cpu"))
+    assert sum(report["about"]["drops"].values()) == 1
+    assert artifact.manifest(Path(f"{name} out")).kind == "corpus"

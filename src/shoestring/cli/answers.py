@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from shoestring.cli.options import Json, Model, say
+from shoestring.cli.options import MOST, Json, Model, say
 
 
 def generate(
     model: Model,
     prompt: Annotated[str, typer.Option("--prompt", help="What the text starts with.")],
-    max_tokens: Annotated[int, typer.Option(min=1)] = 128,
+    max_tokens: Annotated[int, typer.Option(min=1, max=MOST)] = 128,
     temperature: Annotated[float, typer.Option(min=0, help="0 always takes the likeliest token.")] = 0.8,
     top_p: Annotated[float, typer.Option(help="Share of the probability that can be drawn.")] = 0.95,
     seed: Annotated[int, typer.Option()] = 0,
@@ -45,7 +45,7 @@ def generate(
 def chat(
     model: Model,
     system: Annotated[str, typer.Option(help="What the model is told first.")] = "",
-    max_tokens: Annotated[int, typer.Option(min=1)] = 256,
+    max_tokens: Annotated[int, typer.Option(min=1, max=MOST)] = 256,
     temperature: Annotated[float, typer.Option(min=0)] = 0.7,
     top_p: Annotated[float, typer.Option()] = 0.95,
     seed: Annotated[int, typer.Option()] = 0,

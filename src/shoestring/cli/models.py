@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from shoestring.cli import options
-from shoestring.cli.options import Json, Model, Sets, say
+from shoestring.cli.options import MOST, Json, Model, Sets, say
 from shoestring.errors import SettingError
 
 
@@ -69,10 +69,10 @@ def compress(
 def evaluate(
     model: Model,
     text: Annotated[Path | None, typer.Option("--text", help="Text for perplexity and bits per byte.")] = None,
-    context: Annotated[int, typer.Option(min=2, help="Tokens of one window.")] = 2048,
-    windows: Annotated[int | None, typer.Option(min=1, help="Windows at the most; all when not given.")] = None,
+    context: Annotated[int, typer.Option(min=2, max=MOST, help="Tokens of one window.")] = 2048,
+    windows: Annotated[int | None, typer.Option(min=1, max=MOST, help="Windows at the most; all when not given.")] = None,
     task: Annotated[list[Path] | None, typer.Option("--task", help="A JSONL task; repeat for more.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each task at the most; all when not given.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=MOST, help="Rows of each task at the most; all when not given.")] = None,
     reference: Annotated[str | None, typer.Option("--reference", help="A model to be faithful to.")] = None,
     json: Json = False,
 ) -> None:

@@ -14,6 +14,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; repeat for more.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/NAME when not given.")]
 Model = Annotated[str, typer.Argument(help="A folder of a model or a run, a GGUF file, or a fetched name.")]
+MOST = 2**31 - 1
+"""The largest count that an option takes."""
 
 
 def say(json: bool, record: dict[str, Any], text: str) -> None:

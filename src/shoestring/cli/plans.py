@@ -21,7 +21,7 @@ def plan(
     energy: Annotated[str | None, typer.Option(help='Such as "1 kWh".')] = None,
     memory: Annotated[str | None, typer.Option(help='Such as "8 GB".')] = None,
     device: Annotated[str, typer.Option(help="A name of the device catalogue, or auto for this machine.")] = "auto",
-    count: Annotated[int, typer.Option(min=1, help="Devices of this kind.")] = 1,
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Devices of this kind.")] = 1,
     json: Json = False,
 ) -> None:
     """What a budget buys on a device."""

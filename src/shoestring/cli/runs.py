@@ -55,7 +55,7 @@ def compose(
     factors: Annotated[str, typer.Option("--factors", help="Steps to have or leave out, separated by commas.")],
     out: Out = None,
     sets: Sets = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Seeds; with more than one, intervals come from them.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Seeds; with more than one, intervals come from them.")] = 1,
     json: Json = False,
 ) -> None:
     """Do the gains of steps multiply? Run every combination of them and say."""

@@ -7,6 +7,7 @@ result is sorted by an order column, both runners give the same bytes.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,12 @@ from daft import col
 def read(files: Path | Sequence[Path]) -> Any:
     """A lazy table of Parquet files."""
     paths = [files] if isinstance(files, Path) else files
-    return daft.read_parquet([str(path) for path in paths])
+    return daft.read_parquet([_literal(path) for path in paths])
+
+
+def _literal(path: Path) -> str:
+    """A path for Daft, which reads relative ones as addresses and all of them as patterns."""
+    return re.sub(r"[\[\]{}*?\\]", r"\\\g<0>", str(path.absolute()))
 
 
 def column(function: Callable[..., pa.Array], inputs: Sequence[Any], type_: pa.DataType) -> Any:
