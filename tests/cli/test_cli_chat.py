@@ -80,16 +80,25 @@ def test_keys_on_a_terminal(tiny: tuple[Transformer, Tokenizer], tmp_path: Path)
         preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # makes it the controlling terminal: Ctrl-C is a signal
     ) as process:  # fmt: skip
         os.close(theirs)
-        _wait(ours, "> ")
-        os.write(ours, b"Ha\x7fi\n")  # a backspace
-        _wait(ours, "> ")
+        try:
+            _type(ours)
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+            os.close(ours)
+
+
+def _type(ours: int) -> None:
+    """A question with a typing error, Ctrl-C twice, the question before once more, Ctrl-D."""
+    _wait(ours, "> ")
+    os.write(ours, b"Ha\x7fi\n")
+    _wait(ours, "> ")
+    for _ in range(2):
         os.write(ours, b"\x03")
         _wait(ours, "Ctrl-D ends")
-        os.write(ours, b"\x1b[A\n")  # up: the line before once more
-        assert "Hi" in _wait(ours, "\n> ")
-        os.write(ours, b"\x04")
-        assert process.wait(timeout=30) == 0
-    os.close(ours)
+    os.write(ours, b"\x1b[A\n")
+    assert "Hi" in _wait(ours, "\n> ")
+    os.write(ours, b"\x04")
 
 
 def _wait(terminal: int, text: str, seconds: float = 60.0) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
@@ -86,6 +87,14 @@ class Chat:
 
 def converse(chat: Chat, json: bool) -> None:
     """Read questions from standard input and print the answers, until it ends (Ctrl-D)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # here Ctrl-C stops an answer, not the program
+    try:
+        _converse(chat, json)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _converse(chat: Chat, json: bool) -> None:
     ask = _reader()
     while (question := ask()) is not None:
         if not question:
