@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -154,6 +155,35 @@ def test_what_does_not_fit(tmp_path: Path, state: State, work: Callable[..., Wor
     for wrong in ({"rank": 0}, {"dropout": 1.0}, {"targets": ()}, {"learning_rate": 0}, {"epochs": -1}, {"merge": True}):
         with pytest.raises(ValidationError):
             LoRA(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"batch": 10**9}, "batch"),
+        ({"micro_batch": 10**9}, "micro_batch"),
+        ({"rank": 10**9}, "rank"),
+        ({"steps": 10**12}, "steps"),
+        ({"epochs": 1e300}, "epochs"),
+        ({"alpha": float("inf")}, "alpha"),
+        ({"learning_rate": 1e9}, "learning_rate"),
+        ({"weight_decay": float("nan")}, "weight_decay"),
+        ({"time_limit": 1e300}, "time_limit"),
+        ({"context": 10**12}, "context"),
+    ],
+)
+def test_every_number_has_a_bound(settings: dict, says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        LoRA(**settings)
+
+
+def test_numbers_are_compared_with_what_is_there(state: State, work: Callable[..., Work], model: Transformer) -> None:
+    wide = model.config.model_copy(update={"context": 8192})
+    with pytest.raises(SettingError, match=r"lora\.batch: 65536 sequences of 8192 tokens are 536,870,912 tokens a step; at most"):
+        LoRA(batch=65_536, context=8192).predict(Sketch(model=wide, tokens=1e9), work().hardware)
+    for attempt in (lambda: LoRA(rank=64).apply(state, work("a")), lambda: LoRA(rank=64).predict(Sketch(model=wide), Any)):
+        with pytest.raises(SettingError, match=r"lora\.rank: 64 is more than the full rank of every matrix .*at most 32"):
+            attempt()
 
 
 def test_prediction(model: Transformer, work: Callable[..., Work], state: State) -> None:

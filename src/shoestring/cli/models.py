@@ -38,16 +38,27 @@ def data(
 
 
 def tune(
-    technique: Annotated[str, typer.Argument(help="Such as lora.")],
+    technique: Annotated[str, typer.Argument(help="Such as lora; merge writes a model from an adapter.")],
     model: Model,
     out: Annotated[Path, typer.Argument(help="The checkpoint folder to write.")],
-    data: Annotated[str, typer.Option("--data", help="Text, or JSONL or Parquet with messages.")],
+    data: Annotated[str | None, typer.Option("--data", help="Text, or rows of conversations.")] = None,
+    base: Annotated[str | None, typer.Option("--base", help="merge: the base model, instead of the adapter's own.")] = None,
     sets: Sets = None,
     json: Json = False,
 ) -> None:
-    """Adapt a model to data."""
-    from shoestring.tune import holds_messages
+    """Adapt a model to data, or merge an adapter into its base."""
+    from shoestring.tune import holds_messages, merge_adapter
 
+    if technique == "merge":
+        if data is not None or sets:
+            raise SettingError("tune merge: takes ADAPTER OUT and --base alone; leave --data and --set out")
+        made = merge_adapter(model, out, base)
+        say(json, {"checkpoint": str(made)}, str(made))
+        return
+    if base is not None:
+        raise SettingError("--base: is for tune merge; the model to adapt stands before OUT")
+    if data is None:
+        raise SettingError("--data: must be given: a text, or rows of conversations")
     if holds_messages(data):
         _on_model("tune", technique, model, out, [], {"data": data, **options.settings(sets)}, json)
     else:

@@ -1,7 +1,17 @@
 """What a language model is: configuration, parts, decoding state, cost, checkpoints in and out."""
 
 from shoestring.model.cache import Cache
-from shoestring.model.checkpoint import Origin, load, load_model, load_tokenizer, packed_bits, read_config, save, write
+from shoestring.model.checkpoint import (
+    Origin,
+    load,
+    load_adapted,
+    load_model,
+    load_tokenizer,
+    packed_bits,
+    read_config,
+    save,
+    write,
+)
 from shoestring.model.config import ModelConfig, RopeScaling
 from shoestring.model.fetch import fetch
 from shoestring.model.linear import PackedLinear, linears
@@ -23,6 +33,7 @@ __all__ = [
     "fetch",
     "linears",
     "load",
+    "load_adapted",
     "load_model",
     "load_tokenizer",
     "packed_bits",

@@ -251,7 +251,7 @@ def _hub_bar(name: str, progress: Progress) -> Any:
 
 
 def _hub_cached(name: str) -> Path | None:
-    """The snapshot in huggingface_hub's cache, when its configuration and all shards of its weights are there."""
+    """The snapshot in huggingface_hub's cache, when the configuration and all weights of a model, or an adapter, are there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -259,6 +259,8 @@ def _hub_cached(name: str) -> Path | None:
 
     try:
         folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=list(HUB_FILES)))
+        if all((folder / file).is_file() for file in ("adapter_config.json", "adapter_model.safetensors")):
+            return folder
         files(folder)
     except (LocalEntryNotFoundError, OSError, ValueError, FileError):
         return None

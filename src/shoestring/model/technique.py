@@ -13,6 +13,7 @@ from shoestring.errors import SettingError
 from shoestring.measure import Hardware, predicted_usage
 from shoestring.model import cost
 from shoestring.model.checkpoint import load, read_config, stored, write
+from shoestring.model.checkpoint.adapters import find_base, is_adapter
 from shoestring.model.checkpoint.origin import named, write_origin
 from shoestring.model.config import ModelConfig
 from shoestring.model.fetch import CATALOGUE, is_run, locate
@@ -48,7 +49,8 @@ class Pretrained(Technique):
             place = locate(self.source)
             if is_run(Path(self.source)):
                 return place.name  # the key of its newest checkpoint
-            return super().outside() + place.name
+            base = find_base(place) if is_adapter(place) else None
+            return super().outside() + place.name + ("" if base is None else Pretrained(source=str(base)).outside())
         except SettingError:
             return super().outside()
 

@@ -2,7 +2,7 @@
 
 from shoestring.technique import Technique
 from shoestring.tune.adapter import LoRALinear, adapters, add_lora, merge, trainable_parameters
-from shoestring.tune.files import load_adapter, save_adapter
+from shoestring.tune.files import load_adapter, merge_adapter, save_adapter
 from shoestring.tune.instructions import Conversations, encode, holds_messages, read_messages
 from shoestring.tune.lora import LoRA
 
@@ -17,6 +17,7 @@ __all__ = [
     "holds_messages",
     "load_adapter",
     "merge",
+    "merge_adapter",
     "read_messages",
     "save_adapter",
     "trainable_parameters",

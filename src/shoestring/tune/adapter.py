@@ -12,7 +12,7 @@ K inputs, N outputs, R rank.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from shoestring.errors import SettingError, nearest
 from shoestring.model import PackedLinear, Transformer, linears
+from shoestring.tune.cost import must_be_low
 
 PRUNED = 0.01
 """Share of zeros above which a matrix counts as pruned (as for `train.KeepZeros`)."""
@@ -116,21 +117,43 @@ def add_lora(
         The adapted layers by dotted name; only their `first` and `second` are trainable.
 
     Raises:
-        SettingError: a target that is no matrix of the model, or a model that has adapters.
+        SettingError: a target that is no matrix of the model, a rank beyond all of them, or a model that has adapters.
+    """
+    if adapters(model):
+        raise SettingError("lora: the model has adapters already; merge them first")
+    matrices = {f"blocks.{i}.{name}": layer for i, block in enumerate(model.blocks) for name, layer in linears(block).items()}
+    names = [f"blocks.{i}.{name}" for i, block in enumerate(model.blocks) for name in chosen(targets, linears(block))]
+    must_be_low(rank, [full_rank(matrices[name]) for name in names])
+    return place(model, dict.fromkeys(names, Shape(rank, alpha, dropout, rank_stabilised)), names if keep_zeros else (), seed)
+
+
+def place(
+    model: Transformer, shapes: Mapping[str, Shape], keep_zeros: Container[str] = (), seed: int = 0
+) -> dict[str, LoRALinear]:
+    """Freeze a model and put an adapter of the given shape beside each matrix that is named.
+
+    Args:
+        keep_zeros: names of matrices whose change is masked.
+
+    Raises:
+        SettingError: a model that has adapters.
     """
     if adapters(model):
         raise SettingError("lora: the model has adapters already; merge them first")
     generator = torch.Generator().manual_seed(seed)
-    shape = Shape(rank, alpha, dropout, rank_stabilised)
-    found: dict[str, LoRALinear] = {}
     model.requires_grad_(False)
-    for number, block in enumerate(model.blocks):
-        matrices = linears(block)
-        for name in chosen(targets, matrices):
-            layer = LoRALinear(matrices[name], shape, generator, keep_zeros)  # type: ignore[arg-type]
-            _put(block, name, layer.train(model.training))
-            found[f"blocks.{number}.{name}"] = layer
+    found: dict[str, LoRALinear] = {}
+    for name, shape in shapes.items():
+        layer = LoRALinear(model.get_submodule(name), shape, generator, name in keep_zeros)  # type: ignore[arg-type]
+        _put(model, name, layer.train(model.training))
+        found[name] = layer
     return found
+
+
+def full_rank(layer: nn.Module) -> int:
+    """The largest rank that a matrix can have."""
+    assert isinstance(layer, nn.Linear | PackedLinear)
+    return min(layer.in_features, layer.out_features)
 
 
 def chosen(targets: Sequence[str], names: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ weights, is only that of the thin matrices. Its time is this share of a full tra
 
 from __future__ import annotations
 
+from shoestring.errors import SettingError
 from shoestring.measure import Hardware, Usage, predicted_usage
 from shoestring.model import ModelConfig
 from shoestring.model.cost import parameters, training_flops
@@ -42,6 +43,16 @@ def adapter_parameters(config: ModelConfig, rank: int, names: list[str]) -> int:
     """Numbers that adapters of a rank learn beside the named matrices of all blocks."""
     shapes = matrices(config)
     return config.layers * rank * sum(sum(shapes[name]) for name in names)
+
+
+def must_be_low(rank: int, full: list[int]) -> None:
+    """Refuse a rank beyond the full ranks of all matrices that are adapted: it can say no more than they, and may fill memory.
+
+    Raises:
+        SettingError: with the largest of them.
+    """
+    if rank > max(full):
+        raise SettingError(f"lora.rank: {rank} is more than the full rank of every matrix that is adapted (at most {max(full)})")
 
 
 def step_flops(config: ModelConfig, tokens: float, context: float, adapter: int) -> float:

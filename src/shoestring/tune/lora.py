@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from shoestring.data.loader import Loader
     from shoestring.tokenizer import Tokenizer
 
-Count = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, le=65_536)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+TOKENS = 2**26
+"""Tokens of one step at the most: they are all in memory, with their targets. The largest runs use a tenth of it."""
 MICRO_TOKENS = {"cpu": 1024, "cuda": 16_384}
 """Tokens in memory at one time: enough to keep a device busy, few enough that activations stay small beside the weights."""
 CONVERSATION = 1000.0
@@ -56,7 +58,7 @@ class LoRA(Technique):
     """The change is scaled by alpha / rank."""
     rank_stabilised: bool = False
     """Scale by alpha / sqrt(rank): rsLoRA (arXiv 2312.03732)."""
-    targets: tuple[str, ...] = Field(("all",), min_length=1)
+    targets: tuple[str, ...] = Field(("all",), min_length=1, max_length=1000)
     """Matrices to adapt: names such as "query", "mixer.value", "feed_forward.down", or "all"."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the adapter's inputs that is left out at random while it learns."""
@@ -68,9 +70,9 @@ class LoRA(Technique):
     """At the schedule's peak."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the steps until the learning rate's peak; then it falls along a cosine."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Pulls the adapter's matrices towards zero."""
-    steps: Count | None = None
+    steps: Annotated[int, Field(gt=0, le=10**9)] | None = None
     """As many as `epochs` needs when not given."""
     epochs: Positive = 1.0
     """Times that everything is read, when `steps` is not given."""
@@ -78,11 +80,11 @@ class LoRA(Technique):
     """Sequences of one step."""
     micro_batch: Count | None = None
     """Sequences in memory at one time; when not given as many as hold 1,024 tokens on a CPU, 16,384 on a GPU."""
-    context: Annotated[int, Field(ge=2)] | None = None
+    context: Annotated[int, Field(ge=2, le=2**24)] | None = None
     """Tokens of a sequence; the model's own, at most 512, when not given."""
     precision: Precision | None = None
     """bf16 on a GPU, fp32 on a CPU, when not given."""
-    time_limit: Positive | None = None
+    time_limit: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Seconds; what the budget leaves after the later steps when not given."""
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
@@ -91,6 +93,7 @@ class LoRA(Technique):
         if not isinstance(config, ModelConfig):
             raise SettingError("lora: needs a checkpoint, and no step before it makes one; put such a step before it")
         context = self._context(config)
+        cost.must_be_low(self.rank, [min(cost.matrices(config)[name]) for name in chosen(self.targets, cost.matrices(config))])
         steps = self.steps or self._steps(self._sequences(sketch, context))
         micro = self._micro_batch(context, hardware.device)
         adapter = cost.adapter_parameters(config, self.rank, chosen(self.targets, cost.matrices(config)))
@@ -178,15 +181,18 @@ class LoRA(Technique):
             flops_per_step=cost.step_flops(model.config, self.batch * length, length, adapter),
         )
         model.cpu()
+        unpacked = sum(isinstance(layer.base, PackedLinear) for layer in adapters(model).values())
         filled = not self.keep_zeros and work.sketch.sparsity > 0
         about: dict[str, Any] = {"settings": self.model_dump(mode="json"), "adapter_parameters": trainable_parameters(model)}
         with artifact.writing(work.out, "checkpoint", about) as folder:
             (folder / "adapter").mkdir()
-            save_adapter(model, folder / "adapter", base=source.name)
+            save_adapter(model, folder / "adapter")
             merge(model)
             about["facts"] = write(model, tokenizer, folder)
             write_log(folder, log)
             about["facts"]["trained_tokens"] = work.sketch.trained_tokens + float(log[-1]["tokens"])
+        if unpacked:
+            work.note(f"lora: merging has unpacked {unpacked} matrices to float32; quantize the model again after it")
         if filled:
             work.note("lora: merging has filled the zeros of pruned matrices; keep_zeros: true would keep them")
         return state.with_("checkpoint", work.out)
@@ -216,7 +222,13 @@ class LoRA(Technique):
     def _context(self, config: ModelConfig) -> int:
         if self.context is not None and self.context > config.context:
             raise SettingError(f"lora.context: {self.context} tokens are more than the model attends over ({config.context})")
-        return self.context or min(config.context, 512)
+        context = self.context or min(config.context, 512)
+        if self.batch * context > TOKENS:
+            raise SettingError(
+                f"lora.batch: {self.batch} sequences of {context} tokens are {self.batch * context:,} tokens a step; at most "
+                f"{TOKENS:,} fit: lower batch or context"
+            )
+        return context
 
     def _sequences(self, sketch: Sketch, context: int) -> float:
         """Sequences of one epoch, as far as they can be told beforehand."""

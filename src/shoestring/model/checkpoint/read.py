@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from torch import Tensor
 from shoestring.artifact import MANIFEST, manifest
 from shoestring.errors import FileError
 from shoestring.files import read_object
-from shoestring.model.checkpoint import compressed
+from shoestring.model.checkpoint import adapters, compressed
 from shoestring.model.checkpoint import tensors as storage
 from shoestring.model.checkpoint.build import fill, frame, untwinned
 from shoestring.model.checkpoint.families import Family, Reading, reading_family
@@ -34,8 +36,8 @@ def load(
     """A model and its tokenizer, in evaluation mode.
 
     Args:
-        source: a checkpoint folder (ours or a Hugging Face one of a known family), a `.gguf` file, or a name that was
-            fetched ("smollm2-135m", "owner/name"). Nothing is downloaded.
+        source: a checkpoint folder (ours or a Hugging Face one of a known family), a `.gguf` file, a folder with a PEFT
+            adapter (merged into its base), or a name that was fetched ("smollm2-135m", "owner/name"). Nothing is downloaded.
         dtype: of the weights in memory; packed layers keep their own.
         progress: told what is read, and the share that is done.
 
@@ -60,6 +62,8 @@ def load_model(
     """The model alone; see `load`."""
     path = locate(source)
     with showing(progress) as progress:
+        if adapters.is_adapter(path):
+            return load_adapted(path, None, dtype, device, progress)
         if path.is_file():
             return _load_gguf(source, path, dtype, device, progress).eval()
         if (path / MANIFEST).is_file():
@@ -76,6 +80,32 @@ def load_model(
         storage.all_must_be_finite(theirs, path, progress)
         model.origin = read_origin(source, path, record, _dtype(storage.headers(path), config))
         return fill(model, tensors, path, dtype, device).eval()
+
+
+def load_adapted(
+    folder: Path,
+    base: str | Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Transformer:
+    """The base model of an adapter, with the adapter merged into it; a line of the log says so.
+
+    Args:
+        base: instead of the one that the adapter names.
+
+    Raises:
+        SettingError, FileError: as `load` and `adapters.merge_adapter`.
+    """
+    base = adapters.find_base(folder) if base is None else base
+    model = load_model(base, dtype, device, progress)
+    changed = adapters.merge_adapter(model, folder)
+    assert model.origin is not None
+    model.origin = replace(model.origin, changed=True)
+    unpacked = ", whose quantized blocks were unpacked" if locate(base).is_file() else ""
+    # A warning, because Python shows no less by itself.
+    logging.getLogger(__name__).warning("%s: adapter merged into %d matrices of %s%s", folder, changed, base, unpacked)
+    return model
 
 
 def _load_gguf(source: str | Path, path: Path, dtype: torch.dtype, device: str, progress: Progress) -> Transformer:
@@ -96,6 +126,14 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
         FileError: there is none, or it can't be read; an eos_token_id that is neither.
     """
     path = locate(source)
+    if adapters.is_adapter(path):
+        if not any((path / name).exists() for name in ("tokenizer.json", "tokenizer.json.xz")):
+            return load_tokenizer(adapters.find_base(path))
+        from shoestring.tokenizer import Tokenizer
+
+        tokenizer = Tokenizer.open(path)
+        tokenizer.ends |= {end for end in load_tokenizer(adapters.find_base(path)).ends if end < tokenizer.vocabulary}
+        return tokenizer
     if path.is_file():
         from shoestring.model.checkpoint import gguf_file
 
@@ -117,7 +155,7 @@ def read_config(source: str | Path) -> ModelConfig:
     Raises:
         SettingError, FileError: as `load` does.
     """
-    path = locate(source)
+    path = adapters.whole(source)
     if path.is_file():
         from shoestring.model.checkpoint import gguf_file
 
@@ -135,7 +173,7 @@ def stored(source: str | Path) -> tuple[torch.dtype, float]:
     Raises:
         SettingError, FileError: as `load` does.
     """
-    path = locate(source)
+    path = adapters.whole(source)
     if path.is_file():
         return torch.float16, 16.0
     record, file = _config_file(path)
@@ -154,7 +192,7 @@ def packed_bits(source: str | Path) -> frozenset[int]:
     Raises:
         SettingError, FileError: as `load` does.
     """
-    path = locate(source)
+    path = adapters.whole(source)
     return frozenset() if path.is_file() else frozenset(s.bits for s in compressed.read_schemes(*_config_file(path)))
 
 

@@ -73,18 +73,27 @@ def read(folder: Path, unused: tuple[str, ...] = ()) -> dict[str, Tensor]:
         FileError: missing, or pickled.
         DamagedArtifact: a file that is cut short or not safetensors.
     """
+    stored, found = headers(folder), dict[str, Tensor]()
+    for file in dict.fromkeys(each.file for each in stored.values()):
+        found |= read_file(file)
+    return {name: tensor for name, tensor in found.items() if not name.endswith(unused)}
+
+
+def read_file(file: Path) -> dict[str, Tensor]:
+    """All tensors of one file by name; they map it, and are read when used.
+
+    Raises:
+        DamagedArtifact: cut short or not safetensors.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    stored, found = headers(folder), dict[str, Tensor]()
-    for file in dict.fromkeys(each.file for each in stored.values()):
-        try:
-            found |= load_file(file)
-        except SafetensorError as error:
-            raise DamagedArtifact(file, f"not whole safetensors: {error}") from error
-        except OSError as error:
-            raise file_error(file, error) from error
-    return {name: tensor for name, tensor in found.items() if not name.endswith(unused)}
+    try:
+        return dict(load_file(file))
+    except SafetensorError as error:
+        raise DamagedArtifact(file, f"not whole safetensors: {error}") from error
+    except OSError as error:
+        raise file_error(file, error) from error
 
 
 def all_must_be_finite(tensors: Mapping[str, Tensor], folder: Path, progress: Progress = silent) -> None:
