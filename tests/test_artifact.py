@@ -20,6 +20,11 @@ def made(path: Path, about: dict | None = None) -> Path:
     return path
 
 
+def test_a_path_deeper_than_any_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="parts"):
+        artifact.write_whole(tmp_path.joinpath(*["a"] * 1500), "text")
+
+
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     about: dict = {"early": 1}
     with artifact.writing(tmp_path / "deep" / "x", "tokens", about) as folder:

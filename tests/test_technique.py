@@ -39,6 +39,11 @@ def test_all_mistakes_are_told_at_once_in_one_line_with_the_nearest_name() -> No
     assert "got 9" in said
 
 
+def test_a_hundred_mistakes_are_not_all_spelled_out() -> None:
+    with pytest.raises(SettingError, match="and 80 more"):
+        configure(Toy, {f"key{number}": 1 for number in range(100)}, "steps.toy")
+
+
 def test_a_missing_setting_is_named() -> None:
     class Needs(Toy):
         size: int

@@ -22,6 +22,10 @@ _LEFT = re.compile(r"\.(?P<name>.+)\.(?P<what>draft|old)-(?P<process>[0-9]+)", r
 _BEGUN = time.time()
 
 
+DEEPEST = 200
+"""Parts of the longest path that is written to; Python makes missing folders one inside another call."""
+
+
 def beside(path: Path, what: str) -> Path:
     """Where this thread keeps a `draft` of something, or the `old` one that is being replaced."""
     return path.with_name(f".{path.name}.{what}-{threading.get_native_id()}")  # in the main thread the process's number
@@ -34,6 +38,8 @@ def named(path: Path | str) -> Path:
         FileError: it is empty, `.`, `..` or `/`, or holds a NUL.
     """
     path = Path(path)
+    if len(path.parts) > DEEPEST:
+        raise FileError(f"{shown(str(path), quote=False)}: a path of {len(path.parts):,} parts; name a place that is less deep")
     if path.name in ("", "..") or "\0" in str(path):
         raise FileError(f"{shown(str(path), quote=False)}: names no file or folder of its own; give it a name, such as out")
     return path

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,12 @@ class NotFinite(ShoestringError):
 
 class DeviceError(ShoestringError):
     """A device or an optional package that is not there."""
+
+
+def together(faults: Sequence[str], most: int = 20) -> str:
+    """Several faults as one line, `most` of them at the most."""
+    more = [f"and {len(faults) - most} more"] if len(faults) > most else []
+    return "; ".join([*faults[:most], *more])
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from shoestring.artifact import checksum, manifest
-from shoestring.errors import SettingError, nearest, shown
+from shoestring.errors import SettingError, nearest, shown, together
 from shoestring.measure import Hardware, Meter, Usage
 from shoestring.progress import Progress, silent
 
@@ -256,7 +256,7 @@ def configure(kind: type[Settings], settings: Mapping[str, Any], where: str) -> 
         else:  # a number may have come in as a text
             wrong = [f"{where}{path}: {shown(value)} is {what}" for path, value, what in _boundless(built.model_dump())]
     if wrong:
-        raise SettingError("; ".join(wrong))
+        raise SettingError(together(wrong))
     return built
 
 

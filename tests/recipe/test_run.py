@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from shoestring import artifact
 from shoestring.errors import BudgetError, FileError, ShoestringError
@@ -120,6 +121,15 @@ def test_a_full_disk_is_one_line_and_leaves_no_draft(tmp_path: Path, monkeypatch
     with pytest.raises(FileError, match="no space left"):
         run(build(WHOLE), tmp_path / "run")
     assert not [path for path in (tmp_path / "store").iterdir() if path.name != ".scratch" and path.name != ".lock"]
+
+
+def test_too_little_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(self: object, state: object, work: object) -> None:
+        torch.empty(1 << 50)
+
+    monkeypatch.setattr(toys.Learn, "apply", greedy)
+    with pytest.raises(ShoestringError, match=r"steps\.learn: out of memory"):
+        run(build(WHOLE), tmp_path / "run")
 
 
 def test_two_runs_dont_share_a_folder_at_one_time(tmp_path: Path) -> None:

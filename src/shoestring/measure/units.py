@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Literal
 
-from shoestring.errors import SettingError
+from shoestring.errors import SettingError, shown
 
 Unit = Literal["s", "B", "J", "USD"]
 
@@ -51,6 +50,10 @@ _EXAMPLES = {
 _PART = re.compile(r"\s*((?:\d{1,3}(?:[,_]\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([^\d\s.,+-]*)\s*")
 
 
+LARGEST = 1e18
+"""No amount may be larger: seconds, bytes, joules or dollars beyond it are a slip of the finger."""
+
+
 def parse(text: str | int | float, unit: Unit, where: str) -> float:
     """An amount as a number of `unit`: seconds, bytes, joules or US dollars. A bare number is taken to be in that unit.
 
@@ -68,8 +71,10 @@ def parse(text: str | int | float, unit: Unit, where: str) -> float:
     if isinstance(text, bool) or not isinstance(text, (str, int, float)):
         raise _wrong(text, unit, where)
     value = float(text) if isinstance(text, (int, float)) else _sum_of_parts(text, unit, where)
-    if not (math.isfinite(value) and value > 0):
-        raise SettingError(f"{where}: must be above 0 and finite, got {text!r}; leave it out for no limit")
+    if not 0 < value <= LARGEST:
+        raise SettingError(
+            f"{where}: must be above 0 and at most {LARGEST:g} {unit}, got {shown(text)}; leave it out for no limit"
+        )
     return value
 
 

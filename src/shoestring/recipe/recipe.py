@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from shoestring import files, measure
-from shoestring.errors import FileError, SettingError, ShoestringError, nearest, shown
+from shoestring.errors import FileError, SettingError, ShoestringError, nearest, shown, together
 from shoestring.evaluate import Evaluate
 from shoestring.measure.units import Unit
 from shoestring.recipe import rooms
@@ -97,8 +97,6 @@ class _Raw(BaseModel):
 class _Faults(list[str]):
     """What is wrong with a recipe, gathered so that all of it is said at once."""
 
-    MOST = 20
-
     @contextmanager
     def gathered(self) -> Iterator[None]:
         """Add the error that the block raises, instead of raising it."""
@@ -111,11 +109,10 @@ class _Faults(list[str]):
         """Raise what was gathered, if anything was.
 
         Raises:
-            SettingError: with every fault, `MOST` of them at the most.
+            SettingError: with every fault, the first twenty spelled out.
         """
         if self:
-            more = [f"and {len(self) - self.MOST} more"] if len(self) > self.MOST else []
-            raise SettingError("; ".join([*self[: self.MOST], *more]))
+            raise SettingError(together(self))
 
 
 def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:

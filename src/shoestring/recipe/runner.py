@@ -211,8 +211,10 @@ def _apply(step: Step, state: State, work: Work, forecast: Forecast, hardware: H
             step.technique.apply(state, work)
     except ShoestringError as error:
         raise _located(step, error) from None
-    except torch.OutOfMemoryError as error:
-        raise ShoestringError(f"steps.{step.name}: out of device memory; lower its batch or context") from error
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise ShoestringError(f"steps.{step.name}: out of memory; lower its batch, context or size") from error
     except OSError as error:
         raise file_error(work.out, error) from error
     usage = work.meter.usage
@@ -231,6 +233,11 @@ def _apply(step: Step, state: State, work: Work, forecast: Forecast, hardware: H
     store.keep(work.out, record)
     shutil.rmtree(work.scratch, ignore_errors=True)
     return record
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """PyTorch has a class of its own for this on a GPU only; on a CPU it is told from the allocator's words."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def _located(step: Step, error: ShoestringError) -> ShoestringError:
