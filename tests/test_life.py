@@ -78,6 +78,8 @@ def test_every_step_has_its_figures_predicted_and_measured(whole: dict) -> None:
     ]  # fmt: skip
     for row in whole["ledger"]:
         assert row["predicted"]["seconds"]["value"] > 0, row["step"]
+        peaks = row["predicted"]["peak_memory"]["value"], row["measured"]["peak_memory"]["value"]
+        assert 0.75 < peaks[0] / peaks[1] < 1.4, (row["step"], peaks)  # 1.3 to 2.4 when the process counted twice
         assert row["measured"]["seconds"]["value"] > 0, row["step"]
         assert row["measured"]["peak_memory"]["value"] > 0, row["step"]
         assert row["measured"]["energy"]["kind"] in ("estimated", "measured"), row["step"]

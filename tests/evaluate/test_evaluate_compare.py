@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 import torch
@@ -65,7 +68,9 @@ def test_bootstrap_is_the_naive_loop() -> None:
     draws = np.random.default_rng(7).integers(12, size=(500, 12))
     expected = [sum(a[i] - b[i] for i in draw) / sum(w[i] for i in draw) for draw in draws]
     assert found.difference == pytest.approx((a - b).sum() / w.sum())
-    assert found.interval == pytest.approx(tuple(np.quantile(expected, [0.025, 0.975])))
+    level = NormalDist().cdf(-math.sqrt(12 / 11) * 2.200985)  # Student's t with 11 degrees of freedom
+    assert found.interval == pytest.approx(tuple(np.quantile(expected, [level, 1 - level])), rel=1e-4)
+    assert str(found).endswith("over 12 units, within these weights")
     tail = min(sum(x <= 0 for x in expected), sum(x >= 0 for x in expected))
     assert found.p_value == pytest.approx(min(1, 2 * (tail + 1) / 501))
     assert paired_bootstrap(a, b, resamples=500, seed=7, weights=w) == found

@@ -15,6 +15,7 @@ from shoestring.evaluate import read_rows, task_scores
 from shoestring.evaluate.rows import Choice, Cloze, Exact, joined
 from shoestring.evaluate.tasks import continuation_tokens
 from shoestring.infer import GREEDY, generate
+from shoestring.measure.intervals import wilson
 from shoestring.model import Transformer
 from shoestring.tokenizer import Tokenizer
 
@@ -51,9 +52,9 @@ def test_choices(tmp_path: Path, model: Transformer, tokenizer: Tokenizer, name:
         normalised += per_byte.index(min(per_byte)) == row["gold"]
     assert found["copa.accuracy"].value == raw / 4
     assert found["copa.accuracy_normalised"].value == normalised / 4
+    assert found["copa.accuracy"].interval == wilson(raw, 4)
     p = raw / 4
-    low, high = found["copa.accuracy"].interval
-    assert (high - low) / 2 == pytest.approx(1.96 * math.sqrt(p * (1 - p) / 3), rel=1e-3)
+    assert f"standard error {math.sqrt(p * (1 - p) / 3):.3g}, 95 % by Wilson" in found["copa.accuracy"].method
 
 
 def test_clozes(tmp_path: Path, model: Transformer, tokenizer: Tokenizer) -> None:

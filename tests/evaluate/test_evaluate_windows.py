@@ -56,7 +56,7 @@ def test_batches_and_chunks_change_nothing(
     model: Transformer, tokenizer: Tokenizer, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = bits_per_byte(model, tokenizer, text, context=32)
-    monkeypatch.setitem(likelihood.BATCH_TOKENS, "cpu", 70)
+    monkeypatch.setitem(likelihood.PASS_TOKENS, "cpu", 70)
     monkeypatch.setitem(likelihood.LOGIT_BYTES, "cpu", 4 * 260 * 7)
     assert bits_per_byte(model, tokenizer, text, context=32).window_losses == pytest.approx(whole.window_losses, rel=1e-5)
 

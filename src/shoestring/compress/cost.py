@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shoestring.compress.divergence import CHUNK
-from shoestring.measure import Hardware, Usage, predicted_usage
+from shoestring.measure import Hardware, Usage, predicted, predicted_usage
 from shoestring.model import ModelConfig
 from shoestring.model.cost import forward_flops, linear_parameters, parameters
 from shoestring.technique import Prediction, Sketch
@@ -142,7 +142,7 @@ def predict_walk(
     weights = 4.0 * linear_parameters(config)
     seconds += passes * weights / hardware.figure("compress.weights", WEIGHT_BYTES_PER_SECOND) + _moving(config, hardware)
     held = samples * length * 4.0 * (6 * config.width + 4 * config.feed_forward_width)
-    peak = _base(hardware) + 4.0 * parameters(config) + held + 12.0 * max(inputs(config)) ** 2
+    peak = 4.0 * parameters(config) + held + 12.0 * max(inputs(config)) ** 2
     usage = predicted_usage(
         seconds=seconds, hardware=hardware, flops=flops, peak_memory=peak, method="one pass of calibration, Gram matrices, solver"
     )
@@ -157,7 +157,7 @@ def predict_weights(sketch: Sketch, hardware: Hardware, bits: Bits | None, spars
     weights = linear_parameters(config)
     rate = hardware.figure("compress.weights", WEIGHT_BYTES_PER_SECOND)
     seconds = passes * 4.0 * weights / rate + _moving(config, hardware)
-    peak = _base(hardware) + 4.0 * parameters(config) + (weights if bits else 0.0)
+    peak = 4.0 * parameters(config) + (weights if bits else 0.0)
     usage = predicted_usage(
         seconds=seconds, hardware=hardware, flops=passes * 2.0 * weights, peak_memory=peak, method="passes over the weights"
     )
@@ -201,11 +201,6 @@ def _moving(config: ModelConfig, hardware: Hardware) -> float:
     return 2 * 4.0 * parameters(config) / hardware.figure("compress.loading", LOADING_BYTES_PER_SECOND)
 
 
-def _base(hardware: Hardware) -> float:
-    """Bytes that the process holds before any model, on a CPU."""
-    return hardware.figure("process.bytes", 4e8) if hardware.device == "cpu" else 0.0
-
-
 def distil_usage(config: ModelConfig, steps: int, batch: int, length: int, precision: str, hardware: Hardware) -> Usage:
     """What distillation from a teacher of the student's size uses: training, a third more for the teacher's forward pass, its
     weights, and a chunk of both models' logits.
@@ -215,7 +210,6 @@ def distil_usage(config: ModelConfig, steps: int, batch: int, length: int, preci
     usage = training_usage(config, steps, batch, length, precision, hardware)  # type: ignore[arg-type]
     more = hardware.figure("compress.distil_factor", DISTIL_FACTOR)
     grown = {key: getattr(usage, key).scaled(more) for key in ("seconds", "energy", "carbon", "money")}
-    memory = usage.peak_memory.scaled(1.0)
     extra = 4.0 * parameters(config) + DISTIL_LOGITS * 4.0 * min(CHUNK, batch * length) * config.vocabulary
-    memory = memory + predicted_usage(seconds=0.0, hardware=hardware, peak_memory=extra, method=memory.method).peak_memory
+    memory = usage.peak_memory + predicted(extra, "B", usage.peak_memory.method)
     return usage.with_(**grown, flops=usage.flops.scaled(4 / 3), peak_memory=memory)

@@ -15,6 +15,10 @@ from shoestring.model import ModelConfig
 from shoestring.model.cost import forward_flops, parameters
 
 SHARE = {"cpu": 0.6, "cuda": 0.4}
+PASS_TOKENS = {"cpu": 4096, "cuda": 65_536}
+"""Tokens of one forward pass: enough to keep the device busy. Constants, so that a rerun sums in the same order."""
+LOGIT_BYTES = {"cpu": 1 << 26, "cuda": 1 << 29}
+"""Bytes of float32 logits that exist at one time."""
 LOADING = 4e8
 """Bytes/s of reading a checkpoint and building the model, checksums left out."""
 START = 0.3
@@ -24,8 +28,6 @@ BYTES_PER_TOKEN = 4.0
 ROW_BYTES = 300.0
 OPTIONS = 3.0
 """Times that a row's context is read, once per choice: choice tasks have 2 to 5."""
-PROCESS = 3e8
-"""Bytes of a process with PyTorch, until `process.bytes` is calibrated."""
 
 
 def task_tokens(paths: Iterable[Path], limit: int | None) -> float:
@@ -45,10 +47,11 @@ def evaluation_usage(config: ModelConfig, tokens: float, context: int, models: i
     share = hardware.figure("evaluate.share", SHARE.get(hardware.device, SHARE["cuda"]))
     weights = 4.0 * parameters(config)
     seconds = flops / (hardware.rate("fp32") * share) + models * weights / LOADING + START
-    base = hardware.figure("process.bytes", PROCESS) if hardware.device == "cpu" else 0.0
-    # A pass holds a batch's residual stream and feed-forward, the logits of a chunk, and while loading the file's tensors.
-    batch = 4 * (4096 if hardware.device == "cpu" else 65_536) * (6 * config.width + 3 * config.feed_forward_width)
-    memory = base + models * weights + max(weights, batch + 3e8)
+    # A pass holds a batch's residual stream and feed-forward and the logits of a chunk twice; loading holds the file's tensors.
+    passed = min(tokens, PASS_TOKENS.get(hardware.device, PASS_TOKENS["cuda"]))
+    batch = 4 * passed * (6 * config.width + 3 * config.feed_forward_width)
+    logits = min(LOGIT_BYTES.get(hardware.device, LOGIT_BYTES["cuda"]), 4 * passed * config.vocabulary)
+    memory = models * weights + max(weights, batch + 2 * logits)
     return predicted_usage(
         seconds=seconds,
         hardware=hardware,

@@ -45,10 +45,11 @@ class Fidelity:
 
     def quantities(self) -> dict[str, Quantity]:
         """As figures with 95 % intervals."""
-        method = f"against the reference, {len(self.window_divergences)} windows, {self.tokens} tokens{self.before}"
+        count = len(self.window_divergences)
+        method = f"against the reference, {count} windows, {self.tokens} tokens{self.before}"
         return {
-            "divergence": figure(self.divergence, "nat", f"KL per token {method}", self.divergence_error),
-            "agreement": figure(self.agreement, "", f"same likeliest token {method}", self.agreement_error),
+            "divergence": figure(self.divergence, "nat", f"KL per token {method}", self.divergence_error, count),
+            "agreement": figure(self.agreement, "", f"same likeliest token {method}", self.agreement_error, count, most=1.0),
         }
 
 

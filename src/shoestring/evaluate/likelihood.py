@@ -18,15 +18,12 @@ import torch
 from torch import Tensor
 
 from shoestring.errors import NotFinite, SettingError
+from shoestring.evaluate.cost import LOGIT_BYTES, PASS_TOKENS
 from shoestring.model import Transformer
 from shoestring.progress import Progress, silent
 
-BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}
-"""Tokens of one forward pass: enough to keep the device busy. Constants, so that a rerun sums in the same order."""
 DEVICE_SHARE = 0.1
 """Share of a GPU's memory that a forward pass may take; a smaller GPU passes fewer tokens."""
-LOGIT_BYTES = {"cpu": 1 << 26, "cuda": 1 << 29}
-"""Bytes of float32 logits that exist at one time."""
 
 Tokens = Sequence[int] | np.ndarray
 
@@ -94,7 +91,7 @@ class evaluating:
 def batch_tokens(model: Transformer) -> int:
     """Tokens of one forward pass on the model's device, from what the widest layer holds of each."""
     device, config = device_of(model), model.config
-    most = BATCH_TOKENS.get(device.type, BATCH_TOKENS["cuda"])
+    most = PASS_TOKENS.get(device.type, PASS_TOKENS["cuda"])
     if device.type != "cuda":
         return most
     each = 4 * (6 * config.width + 3 * config.feed_forward_width)

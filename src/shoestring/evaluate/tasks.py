@@ -15,8 +15,9 @@ import numpy as np
 
 from shoestring.evaluate.likelihood import Likelihood, evaluating, likelihoods
 from shoestring.evaluate.rows import Choice, Cloze, Exact, Row, read_rows, task_name
-from shoestring.evaluate.windows import LARGEST, before, figure, interval, ratio_error
+from shoestring.evaluate.windows import before, perplexity, ratio_error
 from shoestring.measure import Kind, Quantity
+from shoestring.measure.intervals import wilson
 from shoestring.model import Transformer
 from shoestring.progress import Progress, showing, silent, under
 from shoestring.tokenizer import Tokenizer
@@ -76,17 +77,10 @@ def cloze_scores(
     """`accuracy`: greedy decoding says the continuation; `perplexity` of the continuations' tokens."""
     scored = continuation_likelihoods(model, tokenizer, [(row.context, row.continuation) for row in rows], progress)
     losses, counts = [one.loss for one in scored], [one.tokens for one in scored]
-    mean, error = sum(losses) / sum(counts), ratio_error(losses, counts)
-    bounds = interval(mean, error)
-    perplexity = Quantity(
-        math.exp(min(mean, LARGEST)),
-        "",
-        Kind.MEASURED,
-        f"{sum(counts)} tokens of {len(rows)} continuations{before(tokenizer, 'each context')}",
-        None if bounds is None else (math.exp(min(bounds[0], LARGEST)), math.exp(min(bounds[1], LARGEST))),
-    )
     said = before(tokenizer, "each context")
-    return {"accuracy": share([one.greedy for one in scored], said), "perplexity": perplexity}
+    method = f"{sum(counts)} tokens of {len(rows)} continuations{said}"
+    found = perplexity(sum(losses) / sum(counts), method, ratio_error(losses, counts), len(rows))
+    return {"accuracy": share([one.greedy for one in scored], said), "perplexity": found}
 
 
 def exact_scores(
@@ -155,10 +149,11 @@ def fitted(tokenizer: Tokenizer, tokens: list[int], room: int) -> list[int]:
 
 
 def share(right: Sequence[bool], said: str = "") -> Quantity:
-    """A share of rows with its standard error sqrt(p (1 - p) / (n - 1)); `said` ends the figure's method."""
+    """A share of rows: standard error sqrt(p (1 - p) / (n - 1)), Wilson's interval; `said` stands in its method."""
     count, mean = len(right), sum(right) / len(right)
-    error = math.sqrt(mean * (1 - mean) / (count - 1)) if count > 1 else None
-    return figure(mean, "", f"share of {count} rows{said}", error)
+    error = f"standard error {math.sqrt(mean * (1 - mean) / (count - 1)):.3g}, " if count > 1 else ""
+    method = f"share of {count} rows{said}; {error}95 % by Wilson's score"
+    return Quantity(mean, "", Kind.MEASURED, method, wilson(sum(right), count))
 
 
 def _same(said: str, expected: str) -> bool:

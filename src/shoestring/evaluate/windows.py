@@ -21,13 +21,12 @@ import numpy as np
 from shoestring.errors import SettingError
 from shoestring.evaluate.likelihood import Tokens, likelihoods
 from shoestring.measure import Kind, Quantity
+from shoestring.measure.intervals import around, in_words
 from shoestring.model import Transformer
 from shoestring.progress import Progress, showing, under
 from shoestring.tokenizer import Tokenizer
 
 LN2 = math.log(2.0)
-NORMAL = 1.959964
-"""Standard errors to either side of a 95 % interval."""
 
 LARGEST = 700.0
 """Nats whose exponential a float still holds."""
@@ -60,13 +59,12 @@ class Score:
 
     def quantities(self) -> dict[str, Quantity]:
         """bits_per_byte, perplexity and loss as figures with 95 % intervals."""
-        method = f"{len(self.window_losses)} windows of {self.context} tokens, {self.tokens} scored{self.before}"
-        loss = interval(self.loss, self.loss_error)
-        perplexity = None if loss is None else (math.exp(min(loss[0], LARGEST)), math.exp(min(loss[1], LARGEST)))
+        count = len(self.window_losses)
+        method = f"{count} windows of {self.context} tokens, {self.tokens} scored{self.before}"
         return {
-            "bits_per_byte": figure(self.bits_per_byte, "bit/B", method, self.standard_error),
-            "perplexity": Quantity(self.perplexity, "", Kind.MEASURED, method, perplexity),
-            "loss": figure(self.loss, "nat", f"per token; {method}", self.loss_error),
+            "bits_per_byte": figure(self.bits_per_byte, "bit/B", method, self.standard_error, count),
+            "perplexity": perplexity(self.loss, method, self.loss_error, count),
+            "loss": figure(self.loss, "nat", f"per token; {method}", self.loss_error, count),
         }
 
     def __str__(self) -> str:
@@ -168,12 +166,14 @@ def ratio_error(numerators: list[float], denominators: list[int]) -> float | Non
     return float(math.sqrt(count / (count - 1) * (residual**2).sum()) / bottom.sum())
 
 
-def interval(value: float, error: float | None) -> tuple[float, float] | None:
-    """The 95 % interval of a normal estimate."""
-    return None if error is None else (value - NORMAL * error, value + NORMAL * error)
+def figure(value: float, unit: str, method: str, error: float | None, samples: int, most: float = math.inf) -> Quantity:
+    """A measured figure, 0 or above, from so many windows or rows: its standard error in words and its 95 % interval."""
+    bounds = around(value, error, samples, least=0.0, most=most)
+    return Quantity(value, unit, Kind.MEASURED, f"{method}; {in_words(error, samples)}", bounds)
 
 
-def figure(value: float, unit: str, method: str, error: float | None) -> Quantity:
-    """A measured figure with its standard error in words and its 95 % interval."""
-    said = method if error is None else f"{method}, standard error {error:.3g}"
-    return Quantity(value, unit, Kind.MEASURED, said, interval(value, error))
+def perplexity(loss: float, method: str, error: float | None, samples: int) -> Quantity:
+    """exp(loss) with the interval of the loss, which is where the windows' noise is nearly normal."""
+    bounds = around(loss, error, samples, least=0.0)
+    ends = None if bounds is None else (math.exp(min(bounds[0], LARGEST)), math.exp(min(bounds[1], LARGEST)))
+    return Quantity(math.exp(min(loss, LARGEST)), "", Kind.MEASURED, f"{method}; of the loss: {in_words(error, samples)}", ends)

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shoestring.explore.noise import NORMAL, Figure, Noise, contrast
+from shoestring.explore.noise import Figure, Noise, Verdict, contrast
 from shoestring.measure import Kind, Quantity
+from shoestring.measure.intervals import NORMAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Effect:
         ratio: exp of the contrast: 0.5 halves the figure, 1 leaves it; for an interaction 1 means that the gains multiply.
         interval: 95 %, or None, and then `method` gives the reason.
         method: where the interval comes from.
+        verdict: what it says of the ratio; "clear" only with repeats.
     """
 
     figure: str
@@ -52,12 +54,7 @@ class Effect:
     ratio: float
     interval: tuple[float, float] | None
     method: str
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval leaves 1 out; never for an exact figure, of which every difference is one."""
-        exact = self.interval is not None and self.interval[1] - self.interval[0] < 1e-9
-        return self.interval is not None and not exact and not (self.interval[0] <= 1 <= self.interval[1])
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +80,8 @@ class Combination:
     additive: float | None
     interval: tuple[float, float] | None
     method: str
+    verdict: Verdict
+    """Of the interaction."""
 
 
 def factors_of(table: Sequence[Cell]) -> tuple[str, ...]:
@@ -108,7 +107,7 @@ def effects(table: Sequence[Cell], factors: Sequence[str] | None = None) -> list
         for subset in sorted(range(1, 2 ** len(factors)), key=lambda s: (s.bit_count(), s)):
             names = tuple(name for bit, name in enumerate(factors) if subset >> bit & 1)
             ratio, interval, method = noise.judge(contrast(subset, len(factors)))
-            found.append(Effect(figure.name, names, ratio, interval, method))
+            found.append(Effect(figure.name, names, ratio, interval, method, noise.verdict(interval)))
     return found
 
 
@@ -129,7 +128,8 @@ def combinations(table: Sequence[Cell], factors: Sequence[str] | None = None) ->
         for bit in range(count):
             coefficients_C[1 << bit] -= 1
         coefficients_C[-1] += 1
-        interaction, interval, method = Noise(figure, count).judge(coefficients_C)
+        noise = Noise(figure, count)
+        interaction, interval, method = noise.judge(coefficients_C)
         measured = math.exp(logs_C[-1] - logs_C[0])
         summed = 1 + sum(gain - 1 for gain in gains.values())
         found.append(
@@ -144,6 +144,7 @@ def combinations(table: Sequence[Cell], factors: Sequence[str] | None = None) ->
                 additive=measured / summed if summed > 0 else None,
                 interval=interval,
                 method=method,
+                verdict=noise.verdict(interval),
             )
         )
     return found
@@ -213,4 +214,4 @@ def _log_error(quantity: Quantity) -> float | None:
     """The standard error of log(value), from a 95 % interval of a measured figure."""
     if quantity.interval is None or not quantity.value or quantity.kind is not Kind.MEASURED:
         return None
-    return (quantity.interval[1] - quantity.interval[0]) / 2 / NORMAL / quantity.value
+    return (quantity.interval[1] - quantity.value) / NORMAL / quantity.value  # the lower end may stand at 0

@@ -7,6 +7,9 @@ Intervals, 95 %, from the best source at hand:
 - one run, an evaluation with standard errors on texts that differ: those errors, cells taken as independent;
 - one run, a counted figure: exact, the interval is a point;
 - one run otherwise: Lenth's pseudo standard error (Technometrics 31, 1989), most contrasts taken for noise; it needs k >= 3.
+
+Only repeats know what another seed would bring. Under a seed noise of .14 to .5 % of the loss, intervals from the windows of one
+run cover the truth in .53 to .91 of all cases instead of .95: what they say holds within these weights, and is no clear verdict.
 """
 
 from __future__ import annotations
@@ -14,14 +17,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from shoestring.measure import Kind
+from shoestring.measure.intervals import LEVEL, NORMAL, student
 
-LEVEL = 0.95
-NORMAL = 1.959963984540054
-"""Standard errors to either side of a 95 % interval."""
+Verdict = Literal["clear", "within these weights", "not clear", "exact", "too wide", "unknown"]
+"""What an interval says of a ratio: `clear` needs repeats; one seed can only show a difference within these weights."""
+
+TOO_WIDE = 1.5
+"""A factor either way from which Lenth's interval of a single run says nothing that anyone would act on."""
 _DRAWS = 4000
 
 
@@ -47,6 +54,7 @@ class Noise:
         self.errors_C: np.ndarray | None = None
         self.influences_CW: np.ndarray | None = None
         self.draws_DC: np.ndarray | None = None
+        self.too_wide = False
         repeats, cells = figure.logs_RC.shape
         if repeats > 1:
             self.draws_DC = _bootstrap(figure.logs_RC)
@@ -63,9 +71,24 @@ class Noise:
         elif count >= 3:
             _, margin = lenth([float(contrast(s, count) @ self.mean_C) for s in range(1, cells)])
             self.half_width = margin * math.sqrt(cells) / 2
-            self.method = "Lenth's pseudo standard error of the contrasts"
+            self.method = "Lenth's pseudo standard error of the contrasts (one run a cell)"
+            self.too_wide = margin > math.log(TOO_WIDE)
+            if self.too_wide:
+                self.method += f": too wide to be of use, a factor of {math.exp(min(margin, 99)):.2g} either way; ask for repeats"
         else:
             self.method = "no interval: one run a cell and fewer than three factors; ask for repeats"
+
+    def verdict(self, interval: tuple[float, float] | None) -> Verdict:
+        """What an interval from `judge` says of its ratio."""
+        if interval is None:
+            return "unknown"
+        if self.half_width == 0.0:
+            return "exact"
+        if self.too_wide:
+            return "too wide"
+        if interval[0] <= 1 <= interval[1]:
+            return "not clear"
+        return "clear" if self.draws_DC is not None else "within these weights"
 
     def judge(self, coefficients_C: np.ndarray) -> tuple[float, tuple[float, float] | None, str]:
         """Ratio, interval and its method for a combination of log figures."""
@@ -116,22 +139,3 @@ def lenth(contrasts: Sequence[float]) -> tuple[float, float]:
     small = sizes[sizes < 2.5 * first]
     error = 1.5 * float(np.median(small)) if small.size else first
     return error, student(len(sizes) / 3) * error
-
-
-def student(freedom: float, level: float = LEVEL) -> float:
-    """The two-sided quantile of Student's t for a real number (>= 1) of degrees of freedom.
-
-    With x = sqrt(d) tan(a) the density becomes cos(a)^(d-1), smooth on a finite interval, so that Gauss-Legendre is exact
-    to rounding.
-    """
-    nodes, weights = np.polynomial.legendre.leggauss(64)
-
-    def inside(angle: float) -> float:
-        return float((weights * np.cos((nodes + 1) * angle / 2) ** (freedom - 1)).sum() * angle / 2)
-
-    whole = math.sqrt(math.pi) / 2 * math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2))
-    low, high = 0.0, math.pi / 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle) < level * whole else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)

@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 
     from shoestring.explore.composition import Composition
     from shoestring.explore.factorial import Combination, Effect
+    from shoestring.explore.noise import Verdict
 
 WIDTH = 100
+MARKS = {"clear": "*", "within these weights": "°"}
+"""Behind a ratio whose interval leaves out 1."""
+LEGEND = "* differs from 1; ° differs within these weights: one seed each, ask for --repeats 3 for a clear verdict"
 NAMES = {
     "seconds": "time",
     "flops": "computation",
@@ -36,6 +40,9 @@ def text(composition: Composition) -> str:
         console.print()
         console.print(interaction_table(composition))
     console.print()
+    verdicts = {c.verdict for c in composition.combinations} | {e.verdict for e in composition.effects}
+    if verdicts & MARKS.keys():
+        console.print(LEGEND, soft_wrap=True, markup=False)
     for method, figures in _by_method(composition.combinations).items():
         console.print(f"{', '.join(figures)}: {method}", soft_wrap=True, markup=False)
     for figure, reason in composition.missing.items():
@@ -55,19 +62,20 @@ def combination_table(composition: Composition) -> Table:
     table.add_row("product of these", *(_ratio(c.product) for c in found), end_section=True)
     table.add_row("measured together", *(_ratio(c.measured) for c in found))
     table.add_row("measured / product", *(_ratio(c.interaction) for c in found))
-    table.add_row("  95 % interval", *(_interval(c.interval) for c in found))
+    table.add_row("  95 % interval", *("too wide" if c.verdict == "too wide" else _interval(c.interval) for c in found))
+    table.add_row("  differs from 1", *(_differs(c.verdict) for c in found))
     table.add_row("measured / sum", *("" if c.additive is None else _ratio(c.additive) for c in found))
     return table
 
 
 def interaction_table(composition: Composition) -> Table:
-    """The two-factor interactions as contrasts over the whole factorial, starred where 95 % leaves out 1."""
+    """The two-factor interactions as contrasts over the whole factorial, marked where 95 % leaves out 1."""
     figures = list(dict.fromkeys(effect.figure for effect in composition.effects))
     table = _table("interaction of two", [NAMES.get(figure, figure) for figure in figures])
     by_place: dict[tuple[tuple[str, ...], str], Effect] = {(e.factors, e.figure): e for e in composition.effects}
     for factors in dict.fromkeys(effect.factors for effect in composition.effects if len(effect.factors) == 2):
         cells = [by_place[factors, figure] for figure in figures]
-        table.add_row(" × ".join(factors), *(_ratio(cell.ratio) + ("*" if cell.clear else "") for cell in cells))
+        table.add_row(" × ".join(factors), *(_ratio(cell.ratio) + MARKS.get(cell.verdict, "") for cell in cells))
     return table
 
 
@@ -97,6 +105,11 @@ def _interval(interval: tuple[float, float] | None) -> str:
     low, high = interval
     digits = 2 if high - low > 0.02 else 3 if high - low > 0.004 else 4
     return "exact" if high - low < 1e-9 else f"{low:.{digits}f}–{high:.{digits}f}"
+
+
+def _differs(verdict: Verdict) -> str:
+    words = {"clear": "yes*", "within these weights": "one seed°", "not clear": "not clear", "exact": "exact"}
+    return words.get(verdict, "unknown")
 
 
 def _by_method(found: Iterable[Combination]) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from shoestring.measure.memory import resident_bytes
 from shoestring.measure.meter import Meter, running
 from shoestring.measure.quantity import Kind, Quantity, counted, estimated, human, measured, predicted, unknown
 from shoestring.measure.units import parse
-from shoestring.measure.usage import UNITS, Usage, no_usage, predicted_usage, total
+from shoestring.measure.usage import UNITS, Usage, base_bytes, no_usage, predicted_usage, total
 
 __all__ = [
     "CATALOGUE",
@@ -17,6 +17,7 @@ __all__ = [
     "Meter",
     "Quantity",
     "Usage",
+    "base_bytes",
     "calibrate",
     "calibration_file",
     "counted",

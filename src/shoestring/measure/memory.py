@@ -19,8 +19,14 @@ STATUS = Path("/proc/self/status")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
 
 
-def resident_bytes() -> float:
-    """Bytes of this process in memory now."""
+def resident_bytes(trimmed: bool = False) -> float:
+    """Bytes of this process in memory now.
+
+    Args:
+        trimmed: hand memory that was freed back to the system first (glibc keeps it): what is left is really held.
+    """
+    if trimmed:
+        _glibc("malloc_trim", 0)
     return _status("VmRSS") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
@@ -107,17 +113,19 @@ def held_heap() -> Iterator[None]:
     taking them again page by page cost a tenth to a half of a step here (9,000 to 33,000 page faults a step, none with this).
     Blocks above 32 MiB always go back: glibc allows no higher threshold.
     """
-    try:
-        libc = ctypes.CDLL(None)
-        mallopt, trim = libc.mallopt, libc.malloc_trim
-    except (OSError, AttributeError):
-        yield
-        return
-    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-    mallopt(_MMAP_THRESHOLD, 32 << 20)
+    _glibc("mallopt", _TRIM_THRESHOLD, 2**31 - 1)
+    _glibc("mallopt", _MMAP_THRESHOLD, 32 << 20)
     try:
         yield
     finally:
-        mallopt(_TRIM_THRESHOLD, 128 << 10)
-        mallopt(_MMAP_THRESHOLD, 128 << 10)
-        trim(0)
+        _glibc("mallopt", _TRIM_THRESHOLD, 128 << 10)
+        _glibc("mallopt", _MMAP_THRESHOLD, 128 << 10)
+        _glibc("malloc_trim", 0)
+
+
+def _glibc(function: str, *values: int) -> None:
+    """Call one of glibc's own functions; nothing where there is no glibc."""
+    try:
+        getattr(ctypes.CDLL(None), function)(*values)
+    except (OSError, AttributeError, TypeError):  # another libc; Windows, where there is no library without a name
+        return

@@ -26,6 +26,11 @@ PROCESS_BYTES = 0.35e9
 """Bytes of a process that has loaded Python, PyTorch and Shoestring and done nothing yet; calibration measures it."""
 
 
+def base_bytes(hardware: Any) -> float:
+    """Bytes that the process holds before any work, and that count in a peak on `hardware` (a `measure.Hardware`): 0 on a GPU."""
+    return hardware.figure("process.bytes", PROCESS_BYTES) if hardware.device == "cpu" else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Seven figures for one piece of work. FLOPs count a multiply-add as two; backward counts twice the forward."""
@@ -74,7 +79,7 @@ def predicted_usage(
         seconds: predicted wall time.
         flops: operations, None where they mean little (text processing).
         peak_memory: bytes that the work itself holds at the worst moment, on one device. On a CPU the meter sees the whole
-            process, so the process's own base (interpreter, PyTorch) is added here, once for all rooms.
+            process, so the process's own base (`base_bytes`) is added here, and nowhere else.
         communication: bytes between devices.
         method: the cost model, in words.
     """
@@ -84,8 +89,8 @@ def predicted_usage(
             return unknown(unit, "no cost model for this", Kind.PREDICTED)
         return predicted(value, unit, method)
 
-    if peak_memory is not None and hardware.device == "cpu":
-        peak_memory += hardware.figure("process.bytes", PROCESS_BYTES)
+    if peak_memory is not None:
+        peak_memory += base_bytes(hardware)
     watts, price = hardware.watts * hardware.count, hardware.price_per_hour * hardware.count
     joules = seconds * watts
     return Usage(

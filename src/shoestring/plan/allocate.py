@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from shoestring.errors import BudgetError, SettingError, ShoestringError
-from shoestring.measure import Hardware, Usage, human
-from shoestring.measure.usage import PROCESS_BYTES
+from shoestring.measure import Hardware, Usage, base_bytes, human
 from shoestring.model import ModelConfig
 from shoestring.model.cost import linear_parameters, parameters
 from shoestring.plan import rules
@@ -224,8 +223,7 @@ class _Fitting:
 
     def memory(self) -> float:
         """Bytes that training may hold: the budget's or nine tenths of the device's, less what a process on a CPU needs."""
-        base = self.hardware.figure("process.bytes", PROCESS_BYTES) if self.hardware.device == "cpu" else 0.0
-        return min(self.sketch.remaining.memory or math.inf, 0.9 * self.hardware.memory) - base
+        return min(self.sketch.remaining.memory or math.inf, 0.9 * self.hardware.memory) - base_bytes(self.hardware)
 
     def refuse_memory(self, plan: TrainingPlan) -> None:
         needed = training_memory(plan.model, plan.micro_batch, plan.context, plan.precision, self.hardware.device)

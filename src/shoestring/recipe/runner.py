@@ -167,7 +167,7 @@ def _as_it_stands(hardware: Hardware) -> Hardware:
     """The machine with what this process holds by now: libraries that earlier steps loaded stay, and count in every peak."""
     if hardware.device != "cpu":
         return hardware
-    return hardware.with_(reached={**hardware.reached, "process.bytes": float(measure.resident_bytes())})
+    return hardware.with_(reached={**hardware.reached, "process.bytes": measure.resident_bytes(trimmed=True)})
 
 
 def _reusable(place: Path, watch: Watch) -> dict[str, Any] | None:

@@ -68,17 +68,16 @@ def _effects(entries: Iterable[dict[str, Any]], names: dict[str, str]) -> Grid:
     rows = []
     for entry in entries:
         interval = entry.get("interval")
-        clear = "" if interval is None or _interval(interval) == "exact" else "no" if interval[0] <= 1 <= interval[1] else "yes"
         rows.append(
             [
                 Value(names.get(entry["figure"], entry["figure"])),
                 Value(" × ".join(entry["factors"])),
                 Value(_ratio(entry["ratio"]), repr(entry["ratio"])),
                 Value(_interval(interval), title=entry.get("method", "")),
-                Value(clear),
+                Value(entry.get("verdict", "")),
             ]
         )
-    columns = ["Figure", "Factors", "Ratio", "95 %", "Differs from 1"]
+    columns = ["Figure", "Factors", "Ratio", "95 %", "Verdict"]
     return Grid("Contrasts of the full factorial, averaged over the other factors", columns, rows, {"Ratio", "95 %"})
 
 

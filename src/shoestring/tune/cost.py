@@ -17,8 +17,6 @@ SHARE = 0.8
 """Of a full step's time: two thirds of the operations, and the thin products, which keep a processor less busy."""
 LOADING = 4e8
 """Bytes/s of reading and of writing a checkpoint."""
-PROCESS = 3e8
-"""Bytes of a process with PyTorch, until `process.bytes` is calibrated."""
 
 
 def matrices(config: ModelConfig) -> dict[str, tuple[int, int]]:
@@ -77,11 +75,10 @@ def tuning_usage(
     tokens = micro_batch * context
     logits = min(tokens, 8192) * config.vocabulary * 8.0
     saved = (config.layers * activation_bytes(config, precision) + 8.0 * config.width) * tokens
-    base = hardware.figure("process.bytes", PROCESS) if hardware.device == "cpu" else 0.0
     return predicted_usage(
         seconds=seconds,
         hardware=hardware,
         flops=steps * step_flops(config, float(batch * context), context, adapter),
-        peak_memory=base + weights + 16.0 * adapter + max(saved + logits, weights),
+        peak_memory=weights + 16.0 * adapter + max(saved + logits, weights),
         method=f"{share:.0%} of full training steps, {precision}, plus loading and writing",
     )
