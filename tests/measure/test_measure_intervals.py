@@ -48,7 +48,7 @@ def test_bounds_and_a_single_sample() -> None:
     ("right", "count", "bounds"), [(0, 10, (0.0, 0.27753)), (10, 10, (0.72247, 1.0)), (8, 40, (0.105, 0.348))]
 )
 def test_wilson_agrees_with_worked_examples(right: int, count: int, bounds: tuple[float, float]) -> None:
-    assert wilson(right, count) == pytest.approx(bounds, abs=1e-4)
+    assert wilson(right, count) == pytest.approx(bounds, abs=1e-3)
 
 
 @pytest.mark.parametrize("p", [0.02, 0.3, 0.9])

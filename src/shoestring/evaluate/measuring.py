@@ -104,7 +104,7 @@ class Evaluate(Technique):
     reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
     uses: ClassVar[tuple[Part, ...]] = ("tokens",)
     gives: ClassVar[Part] = "numbers"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     tasks: tuple[FileName, ...] = Field((BITS,), min_length=1)
     """"bits_per_byte" and paths of JSONL tasks (see docs/evaluate.md for their forms)."""
