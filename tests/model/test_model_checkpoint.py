@@ -170,7 +170,7 @@ def _work(out: Path) -> Work:
     return Work(out, out.parent / "scratch", hardware, "cpu", Meter(hardware), note=lambda text: None)
 
 
-@pytest.mark.parametrize("dtype", ["auto", "float16"])
+@pytest.mark.parametrize("dtype", ["auto", "float16", "float32"])
 def test_pretrained_predicts_and_makes_a_checkpoint(dtype: str, tmp_path: Path) -> None:
     save(model(), tokenizer(), tmp_path / "source", torch.bfloat16)
     technique = Pretrained(source=str(tmp_path / "source"), dtype=dtype)
@@ -181,13 +181,18 @@ def test_pretrained_predicts_and_makes_a_checkpoint(dtype: str, tmp_path: Path) 
         assert state.checkpoint == tmp_path / out
     assert manifest(tmp_path / "one").files == manifest(tmp_path / "two").files
     after = technique.observe(before.sketch, State(checkpoint=tmp_path / "one"))
-    assert after.bits_per_weight == before.sketch.bits_per_weight == 16
+    wanted = {"auto": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[dtype]
+    bits = 8 * wanted.itemsize
+    assert after.bits_per_weight == before.sketch.bits_per_weight == bits
     weights = (tmp_path / "one" / "model.safetensors").stat().st_size
-    assert cost.checkpoint_bytes(CONFIG.model_copy(update={"vocabulary": 1}), 16) == pytest.approx(
-        weights - 2 * 32 * (CONFIG.vocabulary - 1), rel=0.1
+    assert cost.checkpoint_bytes(CONFIG.model_copy(update={"vocabulary": 1}), bits, bits) == pytest.approx(
+        weights - wanted.itemsize * 32 * (CONFIG.vocabulary - 1), rel=0.1
     )
     stored = {t.dtype for t in load_file(tmp_path / "one" / "model.safetensors").values()}
-    assert stored == {torch.bfloat16 if dtype == "auto" else torch.float16}
+    assert stored == {wanted}
+    model_again = load_model(tmp_path / "one")
+    assert model_again.origin is not None
+    assert model_again.origin.dtype == wanted
 
 
 def test_pretrained_is_known_by_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,19 @@ import torch
 from shoestring.errors import FileError
 from shoestring.measure import Meter
 from shoestring.measure.hardware import find
-from shoestring.model import ModelConfig, Origin, Pretrained, Transformer, load, load_model, load_tokenizer, save, write
+from shoestring.model import (
+    ModelConfig,
+    Origin,
+    PackedLinear,
+    Pretrained,
+    Transformer,
+    linears,
+    load,
+    load_model,
+    load_tokenizer,
+    save,
+    write,
+)
 from shoestring.technique import State, Work
 from shoestring.tokenizer import Tokenizer
 
@@ -94,6 +106,23 @@ def test_transformers_reads_the_same_of_ours_as_of_the_source(name: str, tmp_pat
     for folder in ("ours", "again"):
         assert as_transformers_reads(tmp_path / folder) == as_transformers_reads(source)
         assert (tmp_path / folder / "special_tokens_map.json").read_text() == '{"eos_token": "<|endoftext|>"}'
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "qwen3"])
+def test_packing_changes_the_packing_alone(name: str, tmp_path: Path) -> None:
+    source = theirs(tmp_path / "source", *FAMILIES[name])
+    model, words = load(source)
+    for block in model.blocks:
+        for matrix, layer in linears(block).items():
+            assert isinstance(layer, torch.nn.Linear)
+            weight, (parent, _, leaf) = layer.weight.detach(), matrix.rpartition(".")
+            scale = weight.abs().amax(1, keepdim=True) / 7
+            packed = PackedLinear.from_parts((weight / scale).round(), scale, None, 4, None, layer.bias)
+            setattr(block.get_submodule(parent), leaf, packed)
+    save(model, words, tmp_path / "ours")
+    (before, generation), (after, kept) = as_transformers_reads(source), as_transformers_reads(tmp_path / "ours")
+    assert generation == kept
+    assert {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} == {"dtype", "quantization_config"}
 
 
 @pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json"])

@@ -81,13 +81,15 @@ class Pretrained(Technique):
     def apply(self, state: State, work: Work) -> State:
         """Read, and write as a checkpoint artifact."""
         path = locate(self.source)
-        model, tokenizer = load(path, self._dtype(stored(path)[0]), progress=work.progress)
+        dtype = self._dtype(stored(path)[0])
+        model, tokenizer = load(path, dtype, progress=work.progress)
         about: dict[str, Any] = {"origin": self._origin(path)}
         work.progress("writing the checkpoint")
         with writing(work.out, "checkpoint", about) as folder:
-            about["facts"] = {**write(model, tokenizer, folder), "vocabulary": model.config.vocabulary}
+            about["facts"] = {**write(model, tokenizer, folder, dtype), "vocabulary": model.config.vocabulary}
             assert model.origin is not None
-            origin = replace(model.origin, source=named(self.source))
+            kept = model.origin.dtype if self.dtype == "auto" else dtype  # later steps store what was asked for here
+            origin = replace(model.origin, source=named(self.source), dtype=kept)
             write_origin(origin, folder, changed=False, **about["origin"])
         work.note(f"{self.source}: {cost.parameters(model.config) / 1e6:.1f} M parameters, {next(model.parameters()).dtype}")
         return state.with_("checkpoint", work.out)
