@@ -163,6 +163,24 @@ def test_special_tokens_only_when_asked(plain: dict) -> None:
     assert tokenizer.byte_lengths()[tokenizer.end] == 0
 
 
+@pytest.mark.parametrize("flags", [{}, {"lstrip": True}, {"single_word": True}, {"special": False}])
+def test_special_tokens_are_found_as_the_library_finds_them(plain: dict, flags: dict) -> None:
+    record = copy.deepcopy(plain)
+    first = record["added_tokens"][0]
+    names = ["<a>", "<a>b", "a<", "<|"]
+    record["added_tokens"] += [first | flags | {"id": 700 + place, "content": name} for place, name in enumerate(names)]
+    tokenizer = Tokenizer(record)
+    assert tokenizer.backend == "tiktoken"
+    library = tokenizers.Tokenizer.from_str(json.dumps(record))
+
+    @given(st.lists(st.sampled_from(["<a>", "<a", "b", " ", "a", "<", "<|endoftext|>", "\n", "é"]), max_size=12).map("".join))
+    @settings(max_examples=80, deadline=None)
+    def same(text: str) -> None:
+        assert tokenizer.encode(text, special=True) == library.encode(text, add_special_tokens=False).ids
+
+    same()
+
+
 def test_added_tokens_that_are_not_special_are_always_recognised(plain: dict) -> None:
     record = copy.deepcopy(plain)
     record["added_tokens"].append(record["added_tokens"][0] | {"id": 700, "content": "<tool>", "special": False})

@@ -7,7 +7,6 @@ must give equal ids; everything else, and the rare text that tiktoken can't do e
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -87,6 +86,9 @@ class Tokenizer:
         fast = self._fast
         if fast is not None and fast.takes(text, special):
             return fast.encode(text)
+        if special and fast is not None and (pieces := fast.cut(text)) is not None:
+            ids = [[self.special[piece]] if place % 2 else self.encode(piece) for place, piece in enumerate(pieces)]
+            return [number for piece in ids for number in piece]
         return self._library.encode([text], special)[0]
 
     def prompt(self, text: str) -> list[int]:
@@ -218,8 +220,8 @@ class Tokenizer:
         """Write `tokenizer.json` and `tokenizer_config.json`, as `transformers.AutoTokenizer` opens them."""
         end = next((token for token, number in self._ids.items() if number == self.end), None)
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end} | self.config
-        write_whole(Path(folder) / "tokenizer.json", _written(self.record, separators=(",", ":")))
-        write_whole(Path(folder) / "tokenizer_config.json", _written(config, indent=1) + "\n")
+        write_whole(Path(folder) / "tokenizer.json", reading.written(self.record, separators=(",", ":")))
+        write_whole(Path(folder) / "tokenizer_config.json", reading.written(config, indent=1) + "\n")
 
     @classmethod
     def open(cls, path: Path | str) -> Tokenizer:
@@ -291,9 +293,3 @@ class Tokenizer:
                 return self._ids[name]
         allowed = f'"eos_token" in tokenizer_config.json beside it (one of {", ".join(list(self.special)[:8]) or "its tokens"})'
         raise FileError(f"{self._where}: no token ends a document; set {allowed}")
-
-
-def _written(record: dict[str, Any], **form: Any) -> str:
-    """As JSON; in ASCII when it holds a lone surrogate, which UTF-8 can't."""
-    text = json.dumps(record, ensure_ascii=False, **form)
-    return text if bytelevel.clean(text) == text else json.dumps(record, **form)

@@ -52,6 +52,10 @@ class Fast:
         always = [token["content"] for token in added if not token["special"]]
         self._always = _spelled(always)
         self._ever = _spelled([token["content"] for token in added])
+        special = [token for token in added if token["special"]]
+        bare = not any(token.get(flag) for token in special for flag in ("lstrip", "rstrip", "single_word"))
+        longest_first = sorted((token["content"] for token in special), key=len, reverse=True)
+        self._special = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if special and bare else None
         # tiktoken wants all single bytes; those that the vocabulary lacks get ids that `takes` keeps from being used.
         beyond = max(max(ranks.values(), default=0), max((token["id"] for token in added), default=0)) + 1
         filled = ranks | {bytes([byte]): beyond + i for i, byte in enumerate(missing)}
@@ -67,6 +71,12 @@ class Fast:
             if len(data.translate(None, self._missing)) != len(data):
                 return False
         return _LONG_RUN.search(text) is None
+
+    def cut(self, text: str) -> list[str] | None:
+        """A text at the special tokens that it spells out: text, token, text, ... ; None when `tokenizers` has to find them."""
+        if self._special is None or (self._always is not None and self._always.search(text)):
+            return None
+        return self._special.split(text)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text that `takes` allows."""

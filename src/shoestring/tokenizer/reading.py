@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from shoestring.errors import FileError
 from shoestring.files import parse_json, read_bytes, read_object, read_text, unpacked_xz
+from shoestring.tokenizer.bytelevel import clean
 
 ADVICE = "fetch or export the tokenizer again"
 SMALL = 16 << 20
@@ -36,6 +39,12 @@ def read(path: Path | str) -> tuple[dict[str, Any], dict[str, Any], Path]:
         named = {name: token for name, token in _beside(path, "special_tokens_map.json").items() if name.endswith("_token")}
         config = {name: token.get("content") if isinstance(token, dict) else token for name, token in named.items()} | config
     return _record(path), config | _templates(path.parent), path
+
+
+def written(record: Mapping[str, Any], **form: Any) -> str:
+    """A record as JSON; in ASCII when it holds a lone surrogate, which UTF-8 can't."""
+    text = json.dumps(record, ensure_ascii=False, **form)
+    return text if clean(text) == text else json.dumps(record, **form)
 
 
 def _record(path: Path) -> dict[str, Any]:
