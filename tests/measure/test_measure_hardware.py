@@ -16,6 +16,8 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOESTRING_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(room, "PROBES", {"toy": lambda hardware: {"matmul.fp32": 1e9}})
     monkeypatch.setattr(room, "square_rate", lambda device, dtype, seconds=0.0: 1e9)
+    monkeypatch.setattr(room, "APART", 0.0)
+    monkeypatch.setattr(room, "busy_cores", lambda: 0.0)
 
 
 def test_names_are_found_however_they_are_written() -> None:
@@ -79,22 +81,50 @@ def test_a_calibration_is_kept_and_only_what_is_missing_is_measured() -> None:
     assert len(calls) == 2
 
 
-def test_a_machine_of_another_speed_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def calibrated_at(monkeypatch: pytest.MonkeyPatch, *rates: float) -> tuple[int, list[str]]:
+    """Calibrate at 1e9 FLOP/s, then again while the looks at the machine give these rates in turn; how often it was measured."""
     calls: list[int] = []
 
     def probe(hardware: Hardware) -> dict[str, float]:
         calls.append(1)
         return {"train.x": 2.0}
 
+    probes = {"train": probe}
     notes: list[str] = []
-    calibrate(detect("cpu"), {"train": probe})
-    monkeypatch.setattr(room, "square_rate", lambda device, dtype, seconds=0.0: 1.2e9)
-    calibrate(detect("cpu"), {"train": probe}, note=notes.append)
-    assert (len(calls), notes) == (1, [])
-    monkeypatch.setattr(room, "square_rate", lambda device, dtype, seconds=0.0: 0.6e9)
-    calibrate(detect("cpu"), {"train": probe}, note=notes.append)
-    assert len(calls) == 2
+    calibrate(detect("cpu"), probes)
+    given = iter(rates)
+    last = [rates[-1]]
+    monkeypatch.setattr(room, "square_rate", lambda device, dtype, seconds=0.0: next(given, last[0]))
+    calibrate(detect("cpu"), probes, note=notes.append)
+    return len(calls), notes
+
+
+def test_a_machine_of_another_speed_is_measured_again_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured, notes = calibrated_at(monkeypatch, 1.25e9)
+    assert measured == 2
+    assert "1.2 times faster than when it was calibrated" in notes[0]
+    assert "cores busy then" in notes[0]
     assert "measuring it again" in notes[0]
+    assert "(1 of 2)" in notes[1]
+
+
+def test_a_machine_that_has_become_busy_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured, notes = calibrated_at(monkeypatch, 0.5e9)
+    assert measured == 2
+    assert "2 times slower" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        (1.1e9,),  # less than any machine varies by
+        (0.5e9, 0.5e9, 0.5e9, 1e9),  # slow for a moment, gone at the second look
+        (0.6e9, 0.75e9, 1.1e9, 1e9),  # looks that differ more among themselves than from what is stored
+        (0.5e9, 0.5e9, 0.5e9, 2e9),  # first slower, then faster
+    ],
+)
+def test_passing_noise_is_not_taken_for_a_change(monkeypatch: pytest.MonkeyPatch, rates: tuple[float, ...]) -> None:
+    assert calibrated_at(monkeypatch, *rates) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -105,6 +135,8 @@ def test_a_machine_of_another_speed_is_measured_again(monkeypatch: pytest.Monkey
         lambda record: {**record, "probes": {"toy": {"matmul.fp32": "fast"}}},
         lambda record: {**record, "probes": {"toy": {"matmul.fp32": -1}}},
         lambda record: {**record, "probes": 3},
+        lambda record: {**record, "trial": {"rate": 0, "spread": 1}},
+        lambda record: {**record, "busy": None},
         lambda record: {"date": "now"},
         lambda record: [],
     ],
@@ -114,7 +146,10 @@ def test_a_stale_or_broken_calibration_is_refused_and_made_again(change) -> None
     file = calibration_file(here)
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
     assert detect("cpu").calibrated == ""
-    assert calibrate(detect("cpu")).reached == {"matmul.fp32": 1e9}
+    notes: list[str] = []
+    assert calibrate(detect("cpu"), note=notes.append).reached == {"matmul.fp32": 1e9}
+    assert "measuring this machine again" in notes[0]
+    assert str(file) in notes[0]
 
 
 def test_cut_off_calibration_is_no_calibration() -> None:

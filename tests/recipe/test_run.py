@@ -12,6 +12,7 @@ import torch
 
 from shoestring import artifact
 from shoestring.errors import BudgetError, FileError, ShoestringError
+from shoestring.measure import find
 from shoestring.recipe import Row, Silent, build, read, run
 from tests.recipe import toys
 
@@ -95,6 +96,13 @@ def test_an_impossible_budget_says_what_is_short_before_anything_runs(tmp_path: 
     with pytest.raises(BudgetError, match=r"budget\.memory"):
         run(build({**WHOLE, "budget": {"memory": "1 kB"}}), tmp_path / "run")
     assert toys.applied == []
+
+
+def test_measuring_the_machine_again_comes_out_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shoestring.recipe.runner.prepare", lambda recipe, watch: (find("cpu"), 3.0))
+    with pytest.raises(BudgetError, match=r"budget\.time: 7 s is short by 1 s"):
+        run(build({**WHOLE, "budget": {"time": "7 s"}}), tmp_path / "out")
+    assert run(build({**WHOLE, "budget": {"time": "9 s"}}), tmp_path / "out").spent == 3.0
 
 
 def test_a_plan_knows_what_is_left_and_what_comes(tmp_path: Path) -> None:

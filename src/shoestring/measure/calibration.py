@@ -1,13 +1,13 @@
 """What this machine really reaches: measured once, kept in a file with date and versions, refused when these change.
 
 Rooms above bring their own probes: functions from a `Hardware` to figures by name. Each figure is the median of repeats,
-since other work on the machine comes and goes.
+since other work on the machine comes and goes. Beside them stand a short trial's rate with its spread, and how busy other work
+kept the cores: a later trial tells whether the machine is still the one that was measured.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -20,13 +20,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from shoestring.drafts import write_whole
-from shoestring.errors import file_error
-from shoestring.measure.hardware import Hardware
+from shoestring.errors import FileError, file_error
+from shoestring.files import read_object, to_json
+from shoestring.measure.hardware import Hardware, busy_cores
 
 Probe = Callable[[Hardware], dict[str, float]]
 
-FORMAT = 2
+FORMAT = 3
 """Raised when what a calibration file means changes, a probe's figures included: stored ones are then measured again."""
 
 
@@ -52,7 +52,7 @@ def versions() -> dict[str, str]:
 
 def stored(hardware: Hardware) -> tuple[dict[str, float], str]:
     """The figures of a machine's stored calibration and their date; both empty without a valid one."""
-    record = _read(hardware)
+    record, _ = _read(hardware)
     figures = {name: value for probe in record.get("probes", {}).values() for name, value in probe.items()}
     return figures, (f"{record['date']}, torch {record['versions']['torch']}" if record else "")
 
@@ -66,7 +66,8 @@ def calibrate(
     """Measure what this machine reaches, store it, and return the hardware with it.
 
     A valid stored calibration is used again, and only probes that it lacks are run: about 10 s here, plus the rooms' own.
-    When a short trial shows another speed than the stored one (a busier or quieter machine), all is measured again.
+    When two short trials, seconds apart, agree on another speed than the stored one (a busier or quieter machine), all is
+    measured again.
 
     Args:
         hardware: the machine as `detect` says it.
@@ -78,24 +79,34 @@ def calibrate(
         FileError: the calibration can't be written.
     """
     wanted: dict[str, Probe] = {**PROBES, **(probes or {})}
-    record = {} if fresh else _read(hardware)
-    if record and drifted(hardware.with_(reached=stored(hardware)[0])):
-        note("this machine is not as fast as when it was calibrated, or faster: measuring it again")
+    record, why = _read(hardware)
+    if why:
+        note(f"{calibration_file(hardware)}: {why}; measuring this machine again")
+    change = drifted(hardware.device, record["trial"]) if record and not fresh else 0.0
+    if change:
+        pace = f"{change:.2g} times faster" if change > 1 else f"{1 / change:.2g} times slower"
+        busy = f"; other work kept {record['busy']:.1f} cores busy then, {busy_cores():.1f} now"
+        note(f"this machine is {pace} than when it was calibrated ({record['date']}{busy}): measuring it again")
+    if fresh or change:
         record = {}
+    trial = record.get("trial") or trials(hardware.device)
+    busy_then = record.get("busy", busy_cores())
     kept = {name: figures for name, figures in record.get("probes", {}).items() if name in wanted}
-    for name, probe in wanted.items():
-        if name in kept:
-            continue
+    missing = [name for name in wanted if name not in kept]
+    for number, name in enumerate(missing, start=1):
+        probe = wanted[name]
         start = time.perf_counter()
         # A probe may read what the probes before it have found, but never stale figures of its own.
         reached = {key: value for figures in kept.values() for key, value in figures.items()}
         kept[name] = probe(hardware.with_(reached=reached))
-        note(f"calibrated {name} in {time.perf_counter() - start:.1f} s")
+        note(f"calibrated {name} in {time.perf_counter() - start:.1f} s ({number} of {len(missing)})")
         record = {
             "hardware": hardware.name,
             "count": hardware.count,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": versions(),
+            "busy": busy_then,
+            "trial": trial,
             "probes": kept,
         }
         _write(calibration_file(hardware), record)
@@ -103,17 +114,34 @@ def calibrate(
     return hardware.with_(reached=reached, calibrated=date)
 
 
-DRIFT = 1.3
-"""How far the trial's rate may be from the stored one, as a factor either way: below it, noise."""
+DRIFT = 1.15
+"""How far the trial's rate must be from the stored one, as a factor either way, however little the trials spread."""
+APART = 3.0
+"""Seconds between two looks: what passes sooner is noise."""
+LOOKS = 3
 
 
-def drifted(hardware: Hardware) -> bool:
-    """Whether a half-second trial of matrix products contradicts the figure in `hardware`."""
-    known = hardware.reached.get("matmul.fp32")
-    if known is None:
-        return False
-    now = square_rate(hardware.device, "fp32", seconds=0.3)
-    return not 1 / DRIFT <= now / known <= DRIFT
+def trials(device: str) -> dict[str, float]:
+    """FLOP/s of matrix products in a few looks of a fifth of a second: their median, and the largest over the smallest."""
+    rates = [square_rate(device, "fp32", seconds=0.2) for _ in range(LOOKS)]
+    return {"rate": median(rates), "spread": max(rates) / min(rates)}
+
+
+def drifted(device: str, known: dict[str, float]) -> float:
+    """How many times faster than at its calibration the machine is now; 0 when that is within noise.
+
+    Noise is what the looks of either time spread over. A change counts when a second trial, seconds later, shows it too.
+    """
+    found = 0.0
+    for look in range(2):
+        if look:
+            time.sleep(APART)
+        now = trials(device)
+        change, noise = now["rate"] / known["rate"], max(DRIFT, known["spread"], now["spread"])
+        if 1 / noise <= change <= noise or (look and (change > 1) != (found > 1)):
+            return 0.0
+        found = change
+    return found
 
 
 def timed(
@@ -211,20 +239,32 @@ PROBES: dict[str, Probe] = {
 }
 
 
-def _read(hardware: Hardware) -> dict:
-    """The stored record, or an empty one when there is none, it can't be read, or it was made with other versions."""
+def _read(hardware: Hardware) -> tuple[dict, str]:
+    """The stored record, and nothing; or an empty one, and why it can't be used where there is a file."""
+    file = calibration_file(hardware)
+    if not file.exists():
+        return {}, ""
     try:
-        record = json.loads(calibration_file(hardware).read_text("utf-8"))
-        if record["versions"] != versions() or not isinstance(record["date"], str):
-            return {}
-        for figures in record["probes"].values():
-            for name, value in figures.items():
-                if not (isinstance(name, str) and isinstance(value, (int, float)) and value >= 0):
-                    return {}
-        return record
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        record = read_object(file)
+        if record["versions"] != versions():
+            return {}, "made with other versions"
+        numbers = [value for figures in record["probes"].values() for value in figures.values()]
+        numbers += [record["busy"], record["trial"]["rate"] - 1, record["trial"]["spread"] - 1]
+        if isinstance(record["date"], str) and all(0 <= value < float("inf") for value in numbers):
+            return record, ""
+    except (FileError, KeyError, TypeError, AttributeError):
+        pass
+    return {}, "damaged"
 
 
 def _write(file: Path, record: dict) -> None:
-    write_whole(file, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    draft = file.with_name(f".{file.name}.draft-{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(to_json(record) + "\n", "utf-8")
+        draft.replace(file)
+    except OSError as error:
+        raise file_error(file, error) from error
+    finally:
+        if draft.exists():
+            draft.unlink()

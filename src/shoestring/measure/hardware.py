@@ -144,14 +144,18 @@ def free_threads(seconds: float = 0.4) -> int:
     allowed = threads()
     if allowed == 1 or "OMP_NUM_THREADS" in os.environ:
         return allowed
+    return 1 if busy_cores(seconds) > allowed / 4 else allowed
+
+
+def busy_cores(seconds: float = 0.4) -> float:
+    """How many cores other work keeps busy, watched for so many seconds; 0 where the system does not tell."""
     try:
         idle, total = _ticks()
         time.sleep(seconds)
         idle, total = _ticks()[0] - idle, _ticks()[1] - total
     except (OSError, ValueError):
-        return allowed
-    busy = (1 - idle / max(total, 1)) * (os.cpu_count() or 1)
-    return 1 if busy > allowed / 4 else allowed
+        return 0.0
+    return (1 - idle / max(total, 1)) * (os.cpu_count() or 1)
 
 
 def _ticks() -> tuple[int, int]:

@@ -28,15 +28,15 @@ class Forecast:
     sketch: Sketch
 
 
-def predict(recipe: Recipe, hardware: Hardware) -> list[Forecast]:
-    """A forecast for each step; pure arithmetic, nothing is run.
+def predict(recipe: Recipe, hardware: Hardware, spent: float = 0.0) -> list[Forecast]:
+    """A forecast for each step, when so many seconds are spent already; pure arithmetic, nothing is run.
 
     Raises:
         BudgetError: a step can't be planned within the budget; the message says what is short.
     """
     sketch, used, forecasts = Sketch(), no_usage(Kind.PREDICTED), []
     for number, step in enumerate(recipe.steps):
-        forecast = ahead(step, recipe.steps[number + 1 :], sketch, left(recipe.budget, used), hardware)
+        forecast = ahead(step, recipe.steps[number + 1 :], sketch, left(recipe.budget, used, spent), hardware)
         forecasts.append(forecast)
         sketch, used = forecast.sketch, used.then(forecast.usage)
     return forecasts
@@ -61,22 +61,22 @@ def informed(sketch: Sketch, later: Sequence[Step], remaining: Budget, hardware:
     return sketch.with_(remaining=remaining, rest=rest)
 
 
-def left(budget: Budget, used: Usage) -> Budget:
-    """What is left of the budget after some use; memory is not used up."""
+def left(budget: Budget, used: Usage, spent: float = 0.0) -> Budget:
+    """What is left of the budget after some use, and seconds spent outside the steps; memory is not used up."""
 
     def minus(limit: float | None, figure: Quantity) -> float | None:
         return None if limit is None else limit - (figure.value or 0.0)
 
     return replace(
         budget,
-        time=minus(budget.time, used.seconds),
+        time=minus(None if budget.time is None else budget.time - spent, used.seconds),
         energy=minus(budget.energy, used.energy),
         money=minus(budget.money, used.money),
     )
 
 
-def refuse_impossible(recipe: Recipe, forecasts: Sequence[Forecast]) -> None:
-    """Compare the whole forecast with the budget.
+def refuse_impossible(recipe: Recipe, forecasts: Sequence[Forecast], spent: float = 0.0) -> None:
+    """Compare the whole forecast, and the seconds that are spent already, with the budget.
 
     Raises:
         BudgetError: every limit that will be passed, with what is short and the dearest step.
@@ -85,7 +85,7 @@ def refuse_impossible(recipe: Recipe, forecasts: Sequence[Forecast]) -> None:
     for key, resource, unit in LIMITS:
         limit = getattr(recipe.budget, key)
         costs = [(getattr(f.usage, resource).value or 0.0, f.step.name) for f in forecasts]
-        total = max(costs)[0] if key == "memory" else sum(cost for cost, _ in costs)
+        total = max(costs)[0] if key == "memory" else sum(cost for cost, _ in costs) + (spent if key == "time" else 0.0)
         if limit is not None and total > limit:
             dearest = max(costs)
             short.append(

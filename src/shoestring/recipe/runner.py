@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -69,6 +70,8 @@ class Run:
     states: dict[str, State] = field(default_factory=dict)
     sketch: Sketch = field(default_factory=Sketch)
     started: str = ""
+    spent: float = 0.0
+    """Seconds of the budget that went before the first step: a machine calibrated again."""
 
     @property
     def state(self) -> State:
@@ -102,9 +105,9 @@ def run(recipe: Recipe, out: Path, store_folder: Path | None = None, watch: Watc
         count = _threads(out, watch)
         os.environ["OMP_NUM_THREADS"] = str(count)  # so that the machine is known, and calibrated, by this number
         torch.set_num_threads(count)
-        hardware = prepare(recipe, watch)
-        refuse_impossible(recipe, predict(recipe, hardware))
-        current = Run(recipe, out, place, hardware, started=_now())
+        hardware, spent = prepare(recipe, watch)
+        refuse_impossible(recipe, predict(recipe, hardware, spent), spent)
+        current = Run(recipe, out, place, hardware, started=_now(), spent=spent)
         _write(current, "running")  # first, so that a run.json always proves the rest to be ours
         write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_json(), sort_keys=False))
         for number, step in enumerate(recipe.steps):
@@ -116,16 +119,25 @@ def run(recipe: Recipe, out: Path, store_folder: Path | None = None, watch: Watc
     return current
 
 
-def prepare(recipe: Recipe, watch: Watch) -> Hardware:
-    """The machine, calibrated when a step's result follows from the budget."""
+def prepare(recipe: Recipe, watch: Watch) -> tuple[Hardware, float]:
+    """The machine, calibrated when a step's result follows from the budget, and the seconds of the budget that this took.
+
+    The first calibration of a machine is none of the run's; one that is taken again, because the machine has changed, is.
+    """
     if recipe.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device: cuda is not there; use --set device=cpu or auto")
     hardware = measure.detect(recipe.device)
     if not any(step.technique.budgeted for step in recipe.steps):
-        return hardware
+        return hardware, 0.0
     if not hardware.calibrated:
         watch.note("calibrating this machine, once: what do its matrix products and training steps really reach?")
-    return measure.calibrate(hardware, PROBES, watch.note)
+    began = time.perf_counter()
+    calibrated = measure.calibrate(hardware, PROBES, watch.note)
+    spent = time.perf_counter() - began
+    if not hardware.calibrated or calibrated.calibrated == hardware.calibrated:
+        return calibrated, 0.0
+    watch.note(f"calibrating again took {spent:.0f} s of the run's budget")
+    return calibrated, spent
 
 
 def _threads(out: Path, watch: Watch) -> int:
@@ -144,7 +156,7 @@ def _threads(out: Path, watch: Watch) -> int:
 
 def _carry_out(current: Run, number: int, step: Step, watch: Watch) -> None:
     recipe, state = current.recipe, current.state
-    later, remaining = recipe.steps[number + 1 :], left(recipe.budget, current.used)
+    later, remaining = recipe.steps[number + 1 :], left(recipe.budget, current.used, current.spent)
     name = store.key(step, recipe, state, current.states, current.hardware)
     place = current.store / name
     record = _reusable(place, watch)
