@@ -2,8 +2,8 @@
 
 >>> import shoestring as ss
 >>> model, tokenizer = ss.load("smollm2-135m")
->>> ss.GPTQ(bits=4, group_size=64).apply_to(model, calibration_NT)
->>> print(ss.evaluate.bits_per_byte(model, tokenizer, text))
+>>> ss.GPTQ(bits=4).apply_to(model, ss.compress.calibration_tokens(tokenizer, text))
+>>> print(ss.evaluate.bits_per_byte(model, tokenizer, other_text))
 >>> ss.save(model, tokenizer, "out/")
 
 Names are looked up when first used: importing this package imports neither torch nor any other heavy library.

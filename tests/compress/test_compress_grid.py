@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
@@ -112,6 +113,23 @@ def test_the_group_size_follows_from_the_model(width: int, inner: int, size: int
         assert module.group_size == (module.in_features if size == -1 else size)
     predicted = RTN().predict(Sketch(model=model.config), hardware).sketch
     assert predicted.bits_per_weight == pytest.approx(report["bits_per_weight"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"bits": 4, "group_size": 32}, None),
+        ({"bits": 8, "group_size": -1}, None),
+        ({"bits": 4, "group_size": 16}, "groups of 128, 64, 32, not 16"),
+        ({"bits": 3, "group_size": 32}, r"0\.18 or newer.*4 and 8 bits only"),
+        ({"bits": 2, "group_size": 32}, "rtn: vLLM's own kernels have 4 and 8 bits only"),
+    ],
+)
+def test_what_does_not_read_a_result_is_noted(model: Transformer, settings: dict[str, int], said: str | None) -> None:
+    notes: list[str] = []
+    RTN(**settings).apply_to(model, note=notes.append)
+    assert len(notes) == (said is not None)
+    assert said is None or re.search(said, notes[0])
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])

@@ -20,6 +20,18 @@ def packed(codes_OI: Tensor, found: grid.Grid, linear: nn.Linear) -> PackedLinea
     return PackedLinear.from_parts(codes_OI, found.scales_OG.bfloat16(), found.zeros_OG, found.bits, group, bias)
 
 
+def readers(bits: int, group_size: int) -> str | None:
+    """Which usual readers do not open a file of such weights, in one line; None when all do (docs/compress.md has a table)."""
+    said = []
+    if bits not in (2, 4, 8):
+        said.append(f"{bits} bits are read by compressed-tensors 0.18 or newer, and as other numbers by older ones")
+    if bits not in (4, 8):
+        said.append("vLLM's own kernels have 4 and 8 bits only")
+    elif group_size not in (-1, *grid.USUAL_SIZES):
+        said.append(f"vLLM's kernels for GPUs know groups of {', '.join(map(str, grid.USUAL_SIZES))}, not {group_size}")
+    return "; ".join(said) or None
+
+
 def _group_size(size: int) -> int:
     if size != -1 and size < 1:
         raise ValueError("must be a number of inputs, or -1 for one group to each output")
@@ -50,10 +62,12 @@ class Quantizer(Compression):
             grid.check_groups(input_widths(model), self.group_size, f"{self.name}.group_size")
 
     def fitted(self, model: Transformer, note: Note) -> Self:
-        """The same with a group size."""
+        """The same with a group size; the note says what does not read the result."""
+        size = self.group_size or grid.default_group_size(input_widths(model).values())
+        if lacking := readers(self.bits, size):
+            note(f"{self.name}: {lacking}")
         if self.group_size is not None:
             return self
-        size = grid.default_group_size(input_widths(model).values())
         each = "one group to each output" if size == -1 else f"groups of {size}"
         usual = ", ".join(map(str, grid.USUAL_SIZES))
         why = f"none of {usual}" if size == -1 else f"the largest of {usual} that"
