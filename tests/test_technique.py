@@ -1,14 +1,28 @@
 """Settings, states and sketches."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field
+from pydantic.fields import FieldInfo
 
 from shoestring import artifact
 from shoestring.errors import SettingError
-from shoestring.technique import Budget, FileName, Sketch, State, StepName, Technique, configure
+from shoestring.recipe import techniques
+from shoestring.technique import (
+    Budget,
+    FileName,
+    Outside,
+    Plain,
+    Sketch,
+    State,
+    StepName,
+    Technique,
+    Word,
+    _Reference,
+    configure,
+)
 
 
 class Toy(Technique):
@@ -64,6 +78,55 @@ def test_what_a_file_holds_is_part_of_what_the_result_depends_on(tmp_path: Path)
     file.write_text("two")
     assert Toy(text=str(file)).outside() != before
     assert Toy(text=(str(file),)).outside() == Toy(text=str(file)).outside()
+
+
+def _texts(kind: object, where: str, marked: bool = False) -> list[str]:
+    """The parts of a field's type that take any text without a word on whether it names a file, a step or neither."""
+    if get_origin(kind) is Annotated:
+        kind, *marks = get_args(kind)
+        return _texts(kind, where, marked or any(isinstance(mark, (Outside, Plain, _Reference)) for mark in marks))
+    if get_origin(kind) is Literal or marked:
+        return []
+    if kind in (str, bytes, Path, Any, object):
+        return [where]
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [found for name, info in kind.model_fields.items() for found in _field(info, f"{where}.{name}")]
+    return [found for part in get_args(kind) for found in _texts(part, where)]
+
+
+def _field(info: FieldInfo, where: str) -> list[str]:
+    return _texts(Annotated[info.annotation, *info.metadata, None], where)
+
+
+def test_no_setting_takes_a_text_without_saying_whether_it_names_a_file() -> None:
+    class Careless(Technique):
+        name: ClassVar[str] = "careless"
+        path: str | None = None
+        many: tuple[FileName | Path, ...] = ()
+        kind: Literal["a", "b"] = "a"
+        word: Word | None = None
+        table: dict[str, Any] = Field(default_factory=dict)
+
+    found = [text for name, info in Careless.model_fields.items() for text in _field(info, name)]
+    assert sorted(set(found)) == ["many", "path", "table"]
+    for technique in techniques().values():
+        for name, info in technique.model_fields.items():
+            assert not _field(info, f"{technique.name}.{name}"), "mark it FileName, StepName or Word"
+
+
+def test_a_word_is_no_file_and_a_home_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reads(Technique):
+        name: ClassVar[str] = "reads"
+        source: Annotated[str, Outside(("train",))] = "train"
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before = Reads().outside()
+    (tmp_path / "train").write_text("a folder of the user's")
+    assert Reads().outside() == before
+    known = Reads(source="~/train").outside()
+    (tmp_path / "train").write_text("changed")
+    assert Reads(source="~/train").outside() != known
 
 
 def test_a_state_says_what_is_missing(tmp_path: Path) -> None:

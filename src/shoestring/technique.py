@@ -23,6 +23,7 @@ from shoestring.measure import Hardware, Meter, Usage
 from shoestring.progress import Progress, silent
 
 Settings = TypeVar("Settings", bound=BaseModel)
+Mark = TypeVar("Mark")
 
 Part = Literal["corpus", "instructions", "tokens", "plan", "checkpoint", "numbers", "text"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -32,15 +33,25 @@ class _Reference:
     """Marks a field that names an earlier step of the recipe."""
 
 
-class _Outside:
-    """Marks a field that may name files or folders."""
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Marks a field that may name files or folders; `words` are the values that name none."""
+
+    words: tuple[str, ...] = ()
+
+
+class Plain:
+    """Marks a field whose text never names a file."""
 
 
 StepName = Annotated[str, _Reference()]
 """The type of a field that names an earlier step, such as `teacher`: its state is in `Work.earlier`."""
 
-FileName = Annotated[str, _Outside()]
+FileName = Annotated[str, Outside()]
 """The type of a field that may name a file or a folder of the user's: what is in it is part of the technique's identity."""
+
+Word = Annotated[str, Plain()]
+"""The type of a field for any other text. Each text of a technique is one of these three, or a Literal: a test sees to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,20 +226,26 @@ class Technique(BaseModel):
 
     def references(self) -> dict[str, str]:
         """The fields that name earlier steps, with those names."""
-        return {key: names[0] for key, names in self._marked(_Reference).items()}
+        return {key: names[0] for key, names, _ in self._marked(_Reference)}
 
     def outside(self) -> str:
         """What the result depends on beside settings and inputs: by default the contents of the files that fields name."""
-        named = {key: [_contents(Path(name)) for name in names] for key, names in self._marked(_Outside).items()}
+        named = {
+            key: [contents(Path(name)) for name in names if name not in mark.words] for key, names, mark in self._marked(Outside)
+        }
         return json.dumps(named, sort_keys=True)
 
-    def _marked(self, mark: type) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+    def resolved(self, device: str) -> dict[str, Any]:
+        """Settings that are not given and follow from more of the machine than its kind of device, such as a precision."""
+        return {}
+
+    def _marked(self, kind: type[Mark]) -> Iterator[tuple[str, list[str], Mark]]:
+        """The fields that bear a mark and have a value: name, values, mark."""
         for key, info in type(self).model_fields.items():
             value = getattr(self, key)
-            if value and any(isinstance(each, mark) for each in _marks(info)):
-                found[key] = [value] if isinstance(value, str) else list(value)
-        return found
+            marks = [mark for mark in _marks(info) if isinstance(mark, kind)]
+            if value and marks:
+                yield key, [value] if isinstance(value, str) else list(value), marks[0]
 
 
 LARGEST = 2**63 - 1
@@ -309,8 +326,9 @@ def _marks(info: Any) -> list[Any]:
     return marks
 
 
-def _contents(path: Path) -> str:
+def contents(path: Path) -> str:
     """A digest of a file, or of all files of a folder with their names; "" when there is no such path."""
+    path = path.expanduser() if str(path).startswith("~") else path
     if path.is_file():
         return checksum(path)
     parts = [(str(f.relative_to(path)), checksum(f)) for f in sorted(path.rglob("*")) if f.is_file()] if path.is_dir() else []

@@ -191,3 +191,13 @@ def test_calibration_windows_begin_with_what_stands_before_a_text() -> None:
     stream = np.array([9, 1, 2, 3, 4, 5, 6, 7, 9, 8, 7, 6])
     assert drawing.windows(stream, 3, 4, 0, prefix=(9,)).tolist() == [[9, 1, 2, 3], [9, 4, 5, 6], [9, 8, 7, 6]]
     assert drawing.windows(stream, 3, 4, 0).tolist() == stream.reshape(3, 4).tolist()
+
+
+def test_the_precision_that_the_machine_decides_is_part_of_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    from shoestring.compress import base
+
+    monkeypatch.setattr(base, "fast_precision", lambda device: "bf16")
+    assert GPTQ().resolved("cpu") == {"precision": "bf16"}
+    monkeypatch.setattr(base, "fast_precision", lambda device: "fp32")
+    assert GPTQ().resolved("cpu") == {"precision": "fp32"}
+    assert GPTQ(precision="bf16").resolved("cpu") == {}

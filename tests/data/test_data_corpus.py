@@ -102,3 +102,28 @@ def test_odd_names_of_folders_are_names(tmp_path: Path, name: str, monkeypatch: 
     report = data.run_on_files(data.Exact(), Path(name), Path(f"{name} out"), find("cpu"))
     assert sum(report["about"]["drops"].values()) == 1
     assert artifact.manifest(Path(f"{name} out")).kind == "corpus"
+
+
+def test_what_a_source_holds_is_part_of_the_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import platform
+
+    from shoestring.data import Corpus, Tokenize
+
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    found = {
+        "file": lambda: Corpus(source=str(tmp_path / "a.txt")).outside(),
+        "folder": lambda: Corpus(source=(str(tmp_path), "python-stdlib")).outside(),
+        "tokenizer": lambda: Tokenize(tokenizer=str(tmp_path)).outside(),
+    }
+    before = {name: outside() for name, outside in found.items()}
+    (tmp_path / "a.txt").write_text("two")
+    assert all(outside() != before[name] for name, outside in found.items())
+    embedded = Corpus().outside()
+    monkeypatch.setattr(platform, "python_version", lambda: "3.99.1")
+    assert Corpus().outside() != embedded
+    assert Corpus(source=str(tmp_path / "a.txt")).outside() == found["file"]()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "x").write_text("a folder of the user's")
+    assert Tokenize().outside() == Tokenize(tokenizer="checkpoint").outside()

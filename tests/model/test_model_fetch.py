@@ -210,3 +210,21 @@ def test_what_a_killed_fetch_left_is_swept(pip: Path) -> None:
     (left / "half").write_text("x")
     fetch("tiny")
     assert [p.name for p in left.parent.iterdir()] == ["tiny.gguf"]
+
+
+def test_a_fetched_name_counts_by_what_it_resolves_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shoestring.model import Pretrained
+    from shoestring.model.fetch import CATALOGUE, cached
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHOESTRING_HOME", str(tmp_path / "home"))
+    cached("smollm2-135m").parent.mkdir(parents=True)
+    cached("smollm2-135m").write_bytes(b"GGUF")
+    step = Pretrained(source="smollm2-135m")
+    assert step.outside() == CATALOGUE["smollm2-135m"].sha256
+    (tmp_path / "smollm2-135m").mkdir()
+    (tmp_path / "smollm2-135m" / "config.json").write_text("{}")
+    mine = step.outside()
+    assert mine != CATALOGUE["smollm2-135m"].sha256
+    (tmp_path / "smollm2-135m" / "config.json").write_text("{ }")
+    assert step.outside() != mine

@@ -224,3 +224,12 @@ def test_a_full_disk_costs_training_its_restart_points_and_nothing_else(loop, sm
     assert "training goes on without a new restart point" in notes[0]
     assert "no space left" in notes[0]
     assert list((small_disk / "train").rglob("*")) == []
+
+
+def test_a_training_that_a_budget_cut_says_so():
+    from shoestring.train import cut
+
+    log = [{"step": 30}]
+    assert cut(log, 30, None) == {}
+    assert cut(log, 100, None) == {"cut": {"steps": 30, "of": 100}}
+    assert cut(log, 100, 60.0) == {}

@@ -196,6 +196,10 @@ class Calibrated(Compression):
             )
         return self.length or min(LENGTH, config.context)
 
+    def resolved(self, device: str) -> dict[str, Any]:
+        """The precision of the walk, which follows from what the processor has instructions for."""
+        return {"precision": fast_precision(torch.device(device))} if self.precision == "auto" else {}
+
     @abstractmethod
     def _method(self, note: Note) -> Method:
         """What this technique does with a group of matrices."""

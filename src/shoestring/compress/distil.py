@@ -25,7 +25,7 @@ from shoestring.model import ModelConfig, Transformer, load, load_model, write
 from shoestring.model.cost import forward_flops, training_flops
 from shoestring.progress import Progress, showing, silent
 from shoestring.technique import Part, Prediction, Sketch, State, StepName, Technique, Work
-from shoestring.train import IGNORED, KeepZeros, Objective, Training, train, write_log
+from shoestring.train import IGNORED, KeepZeros, Objective, Training, cut, train, write_log
 
 if TYPE_CHECKING:
     from shoestring.data.loader import Batch, Loader
@@ -206,6 +206,7 @@ class Distil(Technique):
         with artifact.writing(work.out, "checkpoint", about) as folder:
             facts = write(student.cpu(), tokenizer, folder)
             write_log(folder, log)
+            about |= cut(log, steps, self.time_limit)
             about["facts"] = {**facts, "trained_tokens": work.sketch.trained_tokens + float(log[-1]["tokens"])}
         return state.with_("checkpoint", work.out)
 

@@ -10,7 +10,7 @@ import heapq
 import platform
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pyarrow as pa
 from pydantic import Field
@@ -20,7 +20,7 @@ from shoestring.data import cost, documents, readers, stdlib
 from shoestring.data.readers import Document
 from shoestring.errors import FileError
 from shoestring.measure import Hardware
-from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work
+from shoestring.technique import Outside, Part, Prediction, Sketch, State, Technique, Word, Work
 
 
 def read(
@@ -82,6 +82,10 @@ def batches(found: Iterable[Document], digest: Any) -> Iterator[pa.RecordBatch]:
         yield _batch(rows)
 
 
+Source = Annotated[str, Outside((stdlib.NAME,))]
+"""A path, or the name of the embedded text."""
+
+
 class Corpus(Technique):
     """Reads text, JSON lines, Parquet or folders of them, or the embedded Python standard library, as a corpus."""
 
@@ -90,12 +94,17 @@ class Corpus(Technique):
     row: ClassVar[str] = ""
     gives: ClassVar[Part] = "corpus"
 
-    source: str | tuple[str, ...] = stdlib.NAME
+    source: Source | tuple[Source, ...] = stdlib.NAME
     """"python-stdlib" or a path, or several."""
-    sources: tuple[str, ...] | None = None
+    sources: tuple[Word, ...] | None = None
     """Keep only documents of these sources, such as ["prose"]; null keeps all."""
     limit: int | None = Field(default=None, gt=0)
     """Keep at most this many documents, an even sample."""
+
+    def outside(self) -> str:
+        """The contents of the files; for the embedded corpus the version of Python, whose library it is."""
+        given = (self.source,) if isinstance(self.source, str) else self.source
+        return super().outside() + (platform.python_version() if stdlib.NAME in given else "")
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """From file sizes; the embedded corpus' size is known."""

@@ -15,7 +15,7 @@ from shoestring.data import cost, documents, gopher
 from shoestring.data.documents import Drop
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
-from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work
+from shoestring.technique import Part, Prediction, Sketch, State, Technique, Word, Work
 
 CODE = "code"
 """The source that rules for prose leave alone unless they are told otherwise."""
@@ -44,7 +44,7 @@ class Quality(Technique):
 
     rules: Literal["gopher"] = "gopher"
     """The set of rules."""
-    sources: tuple[str, ...] | None = None
+    sources: tuple[Word, ...] | None = None
     """Sources that the rules apply to; null is all but "code"."""
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -21,7 +21,7 @@ from shoestring.data.tokens import SIDES, Writer
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.progress import Progress
-from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work
+from shoestring.technique import Outside, Part, Prediction, Sketch, State, Technique, Work
 
 if TYPE_CHECKING:
     from shoestring.tokenizer import Tokenizer
@@ -90,7 +90,7 @@ class Tokenize(Technique):
     """Entries of a tokenizer that is trained here."""
     heldout: float = Field(default=0.05, ge=0.0, le=0.5)
     """Share of documents that are held out for evaluation."""
-    tokenizer: str = "train"
+    tokenizer: Annotated[str, Outside(("train", "checkpoint"))] = "train"
     """"train", "checkpoint" (that of the model so far), or the path of a tokenizer.json or its folder."""
     sample: float = Field(default=100.0, gt=0.0)
     """MB of training text that the tokenizer is trained on, at most."""

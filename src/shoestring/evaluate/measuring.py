@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from shoestring.measure import Hardware, Quantity
 from shoestring.model import ModelConfig, Transformer
 from shoestring.model.cost import forward_flops
 from shoestring.progress import Progress, silent, under
-from shoestring.technique import FileName, Part, Prediction, Sketch, State, StepName, Technique, Work
+from shoestring.technique import FileName, Outside, Part, Prediction, Sketch, State, StepName, Technique, Work
 from shoestring.tokenizer import Tokenizer
 
 BITS = "bits_per_byte"
@@ -106,7 +107,7 @@ class Evaluate(Technique):
     gives: ClassVar[Part] = "numbers"
     version: ClassVar[int] = 3
 
-    tasks: tuple[FileName, ...] = Field((BITS,), min_length=1)
+    tasks: tuple[Annotated[str, Outside((BITS,))], ...] = Field((BITS,), min_length=1)
     """"bits_per_byte" and paths of JSONL tasks (see docs/evaluate.md for their forms)."""
     context: Annotated[int, Field(ge=2)] = 256
     """Tokens of a window; cut to the model's own."""
@@ -118,6 +119,10 @@ class Evaluate(Technique):
     """An earlier step whose checkpoint this one shall be faithful to."""
     limit: Count | None = None
     """Rows of each task at the most; all when not given."""
+
+    def outside(self) -> str:
+        """The contents of the files; without a text the version of Python too: its help is the text when nothing is held out."""
+        return super().outside() + (platform.python_version() if self.text is None else "")
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """Forward passes over the windows and the tasks' rows."""

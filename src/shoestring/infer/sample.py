@@ -18,7 +18,7 @@ from shoestring.infer.stops import stop_tokens
 from shoestring.measure import Hardware, predicted_usage
 from shoestring.model import ModelConfig, Transformer
 from shoestring.model.linear import PackedLinear
-from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work
+from shoestring.technique import Part, Prediction, Sketch, State, Technique, Word, Work
 from shoestring.tokenizer import Tokenizer
 
 TOKENS_PER_PROMPT = 12
@@ -37,7 +37,7 @@ class Sample(Technique):
     gives: ClassVar[Part] = "text"
     version: ClassVar[int] = 2
 
-    prompts: tuple[str, ...] = Field(("import ", "def main(", "Return the ", "The most important thing is"), min_length=1)
+    prompts: tuple[Word, ...] = Field(("import ", "def main(", "Return the ", "The most important thing is"), min_length=1)
     """Texts to continue; an empty one starts a document."""
     max_tokens: int = Field(64, gt=0)
     """Tokens of each continuation at the most."""

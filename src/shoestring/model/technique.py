@@ -9,15 +9,15 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from shoestring.artifact import checksum, writing
-from shoestring.errors import SettingError
+from shoestring.errors import SettingError, ShoestringError
 from shoestring.measure import Hardware, predicted_usage
 from shoestring.model import cost
 from shoestring.model.checkpoint import load, read_config, stored, write
 from shoestring.model.checkpoint.adapters import find_base, is_adapter
 from shoestring.model.checkpoint.origin import named, write_origin
 from shoestring.model.config import ModelConfig
-from shoestring.model.fetch import CATALOGUE, is_run, locate
-from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
+from shoestring.model.fetch import CATALOGUE, locate
+from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work, contents
 
 CONVERTED = 40e6
 """Weights a second that one core reads, unpacks, writes and checks; `model.convert` when calibrated."""
@@ -43,16 +43,14 @@ class Pretrained(Technique):
 
     def outside(self) -> str:
         """A path's contents, or for a fetched name the file that is pinned or the snapshot's revision."""
-        if self.source in CATALOGUE:
-            return CATALOGUE[self.source].sha256
         try:
             place = locate(self.source)
-            if is_run(Path(self.source)):
-                return place.name  # the key of its newest checkpoint
             base = find_base(place) if is_adapter(place) else None
-            return super().outside() + place.name + ("" if base is None else Pretrained(source=str(base)).outside())
-        except SettingError:
+        except ShoestringError:  # applying it says what is wrong
             return super().outside()
+        if Path(self.source).expanduser().exists():  # a folder of that name comes before a name that was fetched
+            return contents(place) + ("" if base is None else Pretrained(source=str(base)).outside())
+        return CATALOGUE[self.source].sha256 if self.source in CATALOGUE else place.name
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """From the configuration, of the files when they are here, else of the catalogue."""

@@ -14,7 +14,7 @@ from shoestring.measure import Hardware, predicted_usage
 from shoestring.plan.allocate import Wishes, allocate
 from shoestring.plan.explain import explain, lines
 from shoestring.plan.laws import LAWS, Law
-from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work
+from shoestring.technique import Outside, Part, Prediction, Sketch, State, Technique, Work
 from shoestring.train import TrainingPlan
 from shoestring.train.settings import Precision
 
@@ -38,7 +38,7 @@ class Plan(Technique):
     gives: ClassVar[Part] = "plan"
     budgeted: ClassVar[bool] = True
 
-    law: str = "besiroglu"
+    law: Annotated[str, Outside(tuple(LAWS))] = "besiroglu"
     """"besiroglu", "hoffmann", or a JSON file that `shoestring plan fit RUNS.csv --json` printed."""
     context: Annotated[int, Field(ge=8)] | None = None
     """Tokens of a sequence; 256 on a CPU and 1024 on a GPU when not given."""

@@ -193,6 +193,7 @@ def check(steps: Sequence[Step]) -> None:
     """
     made: set[Part] = set()
     earlier: list[str] = []
+    models: list[str] = []
     wrong = _Faults()
     for step in steps:
         for part in step.technique.reads:
@@ -202,6 +203,10 @@ def check(steps: Sequence[Step]) -> None:
         for key, name in step.technique.references().items():
             if name not in earlier:
                 wrong.append(f"steps.{step.name}.{key}: {shown(name)} is not an earlier step; {nearest(name, earlier)}")
+            elif name not in models:
+                wrong.append(f"steps.{step.name}.{key}: {shown(name)} makes no checkpoint; {nearest(name, models)}")
+        if step.technique.gives == "checkpoint":
+            models.append(step.name)
         made.add(step.technique.gives)
         earlier.append(step.name)
     wrong.refuse()

@@ -6,23 +6,22 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import yaml
 
 from shoestring import artifact, measure
 from shoestring.artifact import write_whole
-from shoestring.errors import DamagedArtifact, DeviceError, ShoestringError, file_error
+from shoestring.errors import DeviceError, ShoestringError, file_error
 from shoestring.infer.probe import probe as probe_decoding
-from shoestring.measure import UNITS, Hardware, Kind, Meter, Quantity, Usage, counted, predicted, unknown
-from shoestring.recipe import ledger, store
+from shoestring.measure import Hardware, Kind, Meter, Usage
+from shoestring.recipe import ledger, rows, store
 from shoestring.recipe.forecast import Forecast, ahead, informed, left, predict, refuse_impossible
-from shoestring.recipe.ledger import Quality, Row
+from shoestring.recipe.ledger import Row
 from shoestring.recipe.link import link_model
 from shoestring.recipe.place import claim
 from shoestring.recipe.recipe import Recipe, Step
@@ -155,24 +154,43 @@ def _threads(out: Path, watch: Watch) -> int:
 
 
 def _carry_out(current: Run, number: int, step: Step, watch: Watch) -> None:
+    """One step: its key, then what is stored under it or what is made now, then its row."""
     recipe, state = current.recipe, current.state
     later, remaining = recipe.steps[number + 1 :], left(recipe.budget, current.used, current.spent)
     name = store.key(step, recipe, state, current.states, current.hardware)
-    place = current.store / name
-    record = _reusable(place, watch)
+    place = store.place(current.store, name, recipe.budget)
+    kept = store.stored(place, watch.note)
     hardware = _as_it_stands(current.hardware)
     forecast = ahead(step, later, current.sketch, remaining, hardware)
     watch.begin(step, number + 1, len(recipe.steps), forecast)
-    if record is None:
+    if kept is None:
         work = _work(current, place, informed(current.sketch, later, remaining, hardware), watch)
-        record = _apply(step, state, work, forecast, current.hardware)
+        kept = _make(current, step, work, forecast)
     after = state.with_(step.technique.gives, place)
-    row = _row(step, place, record, forecast)
+    row = rows.row(step, place, kept, forecast)
     current.states[step.name] = after
     current.rows.append(row)
     current.sketch = step.technique.observe(forecast.sketch, after)
-    _judge(current, row)
+    rows.judge(recipe, current.rows, row)
     watch.end(row)
+
+
+def _make(current: Run, step: Step, work: Work, forecast: Forecast) -> store.Kept:
+    """Do a step that is not stored; what it was predicted to use and used is kept beside the artifact."""
+    used, started = _apply(step, current.state, work)
+    kept = store.Kept(
+        forecast.usage,
+        forecast.disk,
+        used,
+        started,
+        ledger.versions(),
+        current.hardware.name,
+        asdict(current.recipe.budget),
+        reused=False,
+    )
+    store.keep(work.out, kept)
+    shutil.rmtree(work.scratch, ignore_errors=True)
+    return kept
 
 
 def _as_it_stands(hardware: Hardware) -> Hardware:
@@ -180,17 +198,6 @@ def _as_it_stands(hardware: Hardware) -> Hardware:
     if hardware.device != "cpu":
         return hardware
     return hardware.with_(reached={**hardware.reached, "process.bytes": measure.resident_bytes(trimmed=True)})
-
-
-def _reusable(place: Path, watch: Watch) -> dict[str, Any] | None:
-    """The record of a stored artifact that is whole; a damaged one is named and removed."""
-    try:
-        record = store.stored(place)
-    except DamagedArtifact as damage:
-        watch.note(f"{damage.path}: damaged, rebuilding it ({damage})")
-        store.discard(place)
-        return None
-    return None if record is None else {**record, "reused": True}
 
 
 def _work(current: Run, place: Path, sketch: Sketch, watch: Watch) -> Work:
@@ -213,8 +220,8 @@ def _work(current: Run, place: Path, sketch: Sketch, watch: Watch) -> Work:
     )
 
 
-def _apply(step: Step, state: State, work: Work, forecast: Forecast, hardware: Hardware) -> dict[str, Any]:
-    """Do the step under its meter; what it was predicted to use and used goes into the store beside the artifact."""
+def _apply(step: Step, state: State, work: Work) -> tuple[Usage, str]:
+    """Do the step under its meter: what it used, and when it began."""
     resumed = any(work.scratch.iterdir())
     started = _now()
     torch.manual_seed(work.seed)
@@ -234,17 +241,7 @@ def _apply(step: Step, state: State, work: Work, forecast: Forecast, hardware: H
         usage = usage.with_(
             seconds=usage.seconds.recast(Kind.MEASURED, "since the restart; the time before the kill is not in it")
         )
-    record = {
-        "predicted": forecast.usage.to_json(),
-        "predicted_disk": forecast.disk.to_json(),
-        "measured": usage.to_json(),
-        "started": started,
-        "versions": ledger.versions(),
-        "hardware": hardware.name,
-    }
-    store.keep(work.out, record)
-    shutil.rmtree(work.scratch, ignore_errors=True)
-    return record
+    return usage, started
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -257,55 +254,6 @@ def _located(step: Step, error: ShoestringError) -> ShoestringError:
     if f"steps.{step.name}" not in str(error):
         error.args = (f"steps.{step.name}: {error}",)
     return error
-
-
-def _row(step: Step, place: Path, record: Mapping[str, Any], forecast: Forecast) -> Row:
-    def usage(key: str, otherwise: Usage) -> Usage:
-        return Usage.from_json(record[key]) if key in record else otherwise
-
-    reason = "made by a process that was killed before it wrote its cost"
-    lost = Usage(**{name: unknown(unit, reason) for name, unit in UNITS.items()})
-    disk = Quantity.from_json(record["predicted_disk"]) if "predicted_disk" in record else forecast.disk
-    numbers = None
-    if step.technique.gives == "numbers":
-        numbers = json.loads((place / "numbers.json").read_text("utf-8"))
-    foreseen = None
-    if step.technique.gives == "checkpoint" and forecast.sketch.bits_per_byte is not None:
-        foreseen = {"bits_per_byte": predicted(forecast.sketch.bits_per_byte, "bit/B", "the step's own forecast")}
-    return Row(
-        step=step.name,
-        technique=step.technique.name,
-        room=step.technique.room,
-        settings=step.technique.model_dump(mode="json"),
-        key=place.name,
-        artifact=str(place),
-        predicted=usage("predicted", forecast.usage),
-        measured=usage("measured", lost),
-        predicted_disk=disk,
-        disk=counted(artifact.manifest(place).bytes, "B", "files of the artifact"),
-        started=record.get("started", ""),
-        reused=bool(record.get("reused")),
-        automatic=step.automatic,
-        foreseen=foreseen,
-        numbers=numbers,
-        versions=record.get("versions", {}),
-    )
-
-
-def _judge(current: Run, row: Row) -> None:
-    """Enter the quality before and after: an evaluation tells it of the newest step that changed the model."""
-    changers = {step.name for step in current.recipe.steps if step.technique.gives == "checkpoint"}
-    changed = [other for other in current.rows if other.step in changers]
-    if row.numbers is not None and changed:
-        quality: Quality = {
-            name: Quantity.from_json(figure)
-            for name, figure in row.numbers.items()
-            if isinstance(figure, dict) and "unit" in figure
-        }
-        if changed[-1].after is None:
-            changed[-1].after = quality
-    elif row in changed and len(changed) > 1:
-        row.before = changed[-2].after
 
 
 def _write(current: Run, status: str) -> None:

@@ -8,33 +8,81 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
+import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shoestring import artifact
-from shoestring.errors import DamagedArtifact, FileError, ShoestringError, file_error
-from shoestring.measure import Hardware
+from shoestring.errors import DamagedArtifact, FileError, ShoestringError, file_error, shown
+from shoestring.files import read_object, to_json
+from shoestring.measure import UNITS, Hardware, Quantity, Usage
 from shoestring.recipe.place import LOCK
 from shoestring.recipe.recipe import Recipe, Step
-from shoestring.technique import State
+from shoestring.technique import Budget, State
 
 SCRATCH = ".scratch"
 """The folder in a store where steps keep their restart points."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is known of the making of a stored artifact: the file beside it says so."""
+
+    predicted: Usage | None = None
+    predicted_disk: Quantity | None = None
+    measured: Usage | None = None
+    started: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: str = ""
+    budget: dict[str, float | None] | None = None
+    lost: str = "made by a process that was killed before it wrote its cost"
+    """Why nothing is known, where nothing is."""
+    reused: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The record to keep."""
+        figures = {"predicted": self.predicted, "predicted_disk": self.predicted_disk, "measured": self.measured}
+        written = {name: figure.to_json() for name, figure in figures.items() if figure is not None}
+        about = {"started": self.started, "versions": self.versions, "hardware": self.hardware, "budget": self.budget}
+        return {**written, **about}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Kept:
+        """What `to_json` wrote.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: it is something else.
+        """
+        found = cls(
+            Usage.from_json(record["predicted"]),
+            Quantity.from_json(record["predicted_disk"]),
+            Usage.from_json(record["measured"]),
+            str(record["started"]),
+            {str(name): str(version) for name, version in record["versions"].items()},
+            str(record["hardware"]),
+            None if record["budget"] is None else dict(record["budget"]),
+        )
+        for usage in (found.predicted, found.measured):
+            for quantity in (found.predicted_disk, *(getattr(usage, name) for name in UNITS)):
+                if quantity is None or not isinstance(quantity.value, int | float | None):
+                    raise TypeError("a figure that is no number")
+        return found
 
 
 def key(step: Step, recipe: Recipe, state: State, earlier: Mapping[str, State], hardware: Hardware) -> str:
     """The name of a step's artifact: technique and a digest of all that its result depends on."""
     technique = step.technique
     parts = (*technique.reads, *technique.uses)
-    inputs: dict[str, str] = {part: path.name for part in parts if (path := getattr(state, part)) is not None}
-    for field, name in technique.references().items():
-        other = earlier[name].checkpoint or getattr(earlier[name], technique.gives)
-        inputs[field] = other.name if other else ""
+    inputs: dict[str, str] = {part: _made(path) for part in parts if (path := getattr(state, part)) is not None}
+    makers = {other.name: other.technique for other in recipe.steps}
+    for setting, name in technique.references().items():
+        inputs[setting] = _made(earlier[name].need(makers[name].gives, f"steps.{step.name}.{setting}"))
     settings = technique.model_dump(mode="json", exclude=set(technique.references()))
     identity: dict[str, Any] = {
         "technique": technique.name,
@@ -44,42 +92,75 @@ def key(step: Step, recipe: Recipe, state: State, earlier: Mapping[str, State], 
         "inputs": inputs,
         "seed": recipe.seed,
     }
+    if "checkpoint" in (*technique.reads, technique.gives):  # a model runs: its numbers are those of the device
+        identity |= {"device": hardware.device, "resolved": technique.resolved(hardware.device)}
     if technique.budgeted:
         identity |= {"budget": asdict(recipe.budget), "hardware": [hardware.name, hardware.count]}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{technique.name}-{digest[:16]}"
 
 
-def stored(place: Path) -> dict[str, Any] | None:
-    """What making the artifact at `place` used, {} when that is not known, None when there is no such artifact.
+def _made(path: Path) -> str:
+    """What an input is: its name, which is its key, and what is in it: it may have been made anew with other bits."""
+    return f"{path.name}:{artifact.manifest(path).digest[:16]}"
 
-    Raises:
-        DamagedArtifact: the artifact is there, but its bytes are not those that were written.
-    """
-    if not place.exists():
+
+def place(folder: Path, name: str, budget: Budget) -> Path:
+    """Where the artifact of a key stands. One that a budget cut short is not that of another budget, which gets its own place."""
+    plain = folder / name
+    try:
+        cut = artifact.manifest(plain).about.get("cut")
+    except FileError:
+        return plain
+    if not cut or read(plain).budget == asdict(budget):
+        return plain
+    return folder / f"{name}-{hashlib.sha256(json.dumps(asdict(budget)).encode()).hexdigest()[:8]}"
+
+
+def stored(place: Path, note: Callable[[str], None]) -> Kept | None:
+    """What is known of the making of the artifact at `place`; None when none is there, or none that is whole (after a note)."""
+    if not os.path.lexists(place):
         return None
     try:
-        artifact.verify(place)
-    except DamagedArtifact:
-        raise
+        if place.is_symlink() or not place.is_dir():
+            raise DamagedArtifact(place, "a link" if place.is_symlink() else "a file of this name")
+        name = artifact.verify(place).name
+        if name != place.name:
+            raise DamagedArtifact(place, f"it is {shown(name, quote=False)} under another name")
     except FileError as error:
-        raise DamagedArtifact(place, "it has no manifest") from error
+        aside = discard(place)
+        note(f"{error}; rebuilding it" + (f"; what was there is now {aside}" if aside else ""))
+        return None
+    return read(place, note)
+
+
+def read(place: Path, note: Callable[[str], None] = lambda text: None) -> Kept:
+    """The record beside an artifact; when it can't be read, a note, and nothing is known."""
+    file = _record(place)
+    if not os.path.lexists(file):
+        return Kept()
     try:
-        record: dict[str, Any] = json.loads(_record(place).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record
+        return Kept.from_json(read_object(file))
+    except (FileError, ValueError, TypeError, KeyError, AttributeError):
+        note(f"{file}: can't be read; what this step cost is unknown")
+        return Kept(lost=f"{file.name} can't be read")
 
 
-def keep(place: Path, record: Mapping[str, Any]) -> None:
+def keep(place: Path, kept: Kept) -> None:
     """Write beside an artifact what making it used."""
-    artifact.write_whole(_record(place), json.dumps(record, indent=1) + "\n")
+    artifact.write_whole(_record(place), to_json(kept.to_json()) + "\n")
 
 
-def discard(place: Path) -> None:
-    """Remove an artifact and its record."""
-    shutil.rmtree(place, ignore_errors=True)
+def discard(place: Path) -> Path | None:
+    """Take away what stands in an artifact's place: all of an artifact is removed, else it is set aside as the path returned."""
+    aside = None
+    if place.is_dir() and not place.is_symlink() and not artifact.strangers(place):
+        shutil.rmtree(place)
+    else:
+        numbers = (place.with_name(f"{place.name}.aside-{number}") for number in itertools.count(1))
+        aside = place.rename(next(path for path in numbers if not os.path.lexists(path)))
     _record(place).unlink(missing_ok=True)
+    return aside
 
 
 def scratch(place: Path) -> Path:

@@ -5,7 +5,7 @@ from shoestring.train.callbacks import Callback, KeepZeros
 from shoestring.train.loop import train
 from shoestring.train.loss import IGNORED, Objective, cross_entropy, next_token
 from shoestring.train.pretrain import Pretrain
-from shoestring.train.progress import write_log
+from shoestring.train.progress import cut, write_log
 from shoestring.train.settings import Training, TrainingPlan
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Training",
     "TrainingPlan",
     "cross_entropy",
+    "cut",
     "next_token",
     "train",
     "write_log",

@@ -17,10 +17,10 @@ from shoestring import artifact
 from shoestring.errors import DamagedArtifact, DeviceError, SettingError
 from shoestring.measure import Hardware
 from shoestring.model import ModelConfig, Transformer, cost
-from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work, configure
+from shoestring.technique import Part, Plain, Prediction, Sketch, State, Technique, Work, configure
 from shoestring.train.loop import train
 from shoestring.train.loss import CHUNK
-from shoestring.train.progress import write_log
+from shoestring.train.progress import cut, write_log
 from shoestring.train.settings import Compile, Positive, Precision, ScheduleName, Training, TrainingPlan
 
 Count = Annotated[int, Field(gt=0)]
@@ -48,7 +48,7 @@ class Pretrain(Technique):
     gives: ClassVar[Part] = "checkpoint"
     version: ClassVar[int] = 2
 
-    model: Literal["auto"] | dict[str, Any] = "auto"
+    model: Literal["auto"] | Annotated[dict[str, Any], Plain()] = "auto"
     """auto: as the plan step decided; else a ModelConfig, such as {width: 256, layers: 5, heads: 4, context: 256}."""
     tokens: Count | None = None
     """To read in all; once through the training tokens when neither this, nor steps, nor a plan says."""
@@ -151,7 +151,8 @@ class Pretrain(Technique):
             note=work.note,
             time_limit=self.time_limit or self.seconds_left(work),
         )
-        return state.with_("checkpoint", _write(model, tokenizer, plan, log, work.out))
+        about = cut(log, plan.steps, self.time_limit)
+        return state.with_("checkpoint", _write(model, tokenizer, plan, log, work.out, about))
 
     def training(self, plan: TrainingPlan, device: str) -> Training:
         """The loop's settings."""
@@ -256,11 +257,13 @@ def _rate(config: ModelConfig) -> float:
     return max(1e-4, 0.003239 - 0.0001395 * math.log(cost.parameters(config)))
 
 
-def _write(model: Transformer, tokenizer: Any, plan: TrainingPlan, log: list[dict[str, Any]], out: Path) -> Path:
+def _write(
+    model: Transformer, tokenizer: Any, plan: TrainingPlan, log: list[dict[str, Any]], out: Path, about: dict[str, Any]
+) -> Path:
     """The checkpoint artifact: weights, configuration, tokenizer, and the log beside them."""
     from shoestring.model import write
 
-    about: dict[str, Any] = {"plan": plan.model_dump(mode="json", exclude={"formulas", "seconds"})}
+    about["plan"] = plan.model_dump(mode="json", exclude={"formulas", "seconds"})
     with artifact.writing(out, "checkpoint", about) as folder:
         facts = write(model.cpu(), tokenizer, folder)
         write_log(folder, log)

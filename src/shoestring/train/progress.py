@@ -65,6 +65,15 @@ def write_log(folder: Path, log: Sequence[dict[str, Any]]) -> None:
     (folder / "training.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in kept), "utf-8")
 
 
+def cut(log: Sequence[dict[str, Any]], steps: int, time_limit: float | None) -> dict[str, Any]:
+    """What an artifact says when its training ended before `steps` to keep a budget: `{"cut": {"steps", "of"}}`, else {}.
+
+    A training that a setting of its own ended, `time_limit`, is known by that setting.
+    """
+    done = int(log[-1]["step"])
+    return {"cut": {"steps": done, "of": steps}} if done < steps and time_limit is None else {}
+
+
 def line(entry: dict[str, Any], end: int, left: float | None, meter: Meter | None, settings: Training) -> str:
     """The passing status: step, loss, tokens/s, MFU with its peak, memory, joules, money, time left."""
     parts = [f"step {entry['step']}/{end}", f"loss {entry['loss']:.3f}", f"{human(entry['tokens_per_second'], 'tok/s')}"]

@@ -14,8 +14,8 @@ from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import ModelConfig, PackedLinear, Transformer, load, write
 from shoestring.model.cost import parameters
-from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
-from shoestring.train import Training, train, write_log
+from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Word, Work
+from shoestring.train import Training, cut, train, write_log
 from shoestring.train.settings import Precision
 from shoestring.tune import cost
 from shoestring.tune.adapter import adapters, add_lora, chosen, merge, trainable_parameters
@@ -58,7 +58,7 @@ class LoRA(Technique):
     """The change is scaled by alpha / rank."""
     rank_stabilised: bool = False
     """Scale by alpha / sqrt(rank): rsLoRA (arXiv 2312.03732)."""
-    targets: tuple[str, ...] = Field(("all",), min_length=1, max_length=1000)
+    targets: tuple[Word, ...] = Field(("all",), min_length=1, max_length=1000)
     """Matrices to adapt: names such as "query", "mixer.value", "feed_forward.down", or "all"."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the adapter's inputs that is left out at random while it learns."""
@@ -190,6 +190,7 @@ class LoRA(Technique):
             merge(model)
             about["facts"] = write(model, tokenizer, folder)
             write_log(folder, log)
+            about |= cut(log, steps, self.time_limit)
             about["facts"]["trained_tokens"] = work.sketch.trained_tokens + float(log[-1]["tokens"])
         if unpacked:
             work.note(f"lora: merging has unpacked {unpacked} matrices to float32; quantize the model again after it")
