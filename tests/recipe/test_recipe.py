@@ -115,7 +115,7 @@ def test_values_are_read_as_people_write_them() -> None:
     sets = ["steps.words.source=2:4", "steps.learn.skill=1e-4", "steps.learn.fail=on", "steps.shrink.factor=1_000", "quality=off"]
     words, learn, shrink = build(WHOLE, sets).steps
     assert words.technique.model_dump()["source"] == "2:4"
-    assert learn.technique.model_dump() == {"skill": 1e-4, "fail": True}
+    assert learn.technique.model_dump() == {"skill": 1e-4, "fail": True, "hours": 0.0}
     assert shrink.technique.model_dump()["factor"] == 1000.0
 
 

@@ -148,7 +148,7 @@ def test_a_training_that_was_not_cut_is_reused_for_any_budget(tmp_path: Path) ->
 def test_where_a_model_runs_the_device_is_part_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(build(WHOLE), tmp_path / "run")
     other = replace(find("cpu"), device="cuda")
-    monkeypatch.setattr(runner, "prepare", lambda recipe, watch: other)
+    monkeypatch.setattr(runner, "prepare", lambda recipe, watch: (other, 0.0))
     monkeypatch.setattr(runner, "Meter", lambda hardware: measure.Meter(find("cpu")))
     toys.applied.clear()
     run(build(WHOLE), tmp_path / "run")
