@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shoestring.errors import FileError
+from shoestring.evaluate.text import same_tokenizer
 from shoestring.tokenizer import Tokenizer
 from tests.tokenizer.kinds import KINDS
 
@@ -46,6 +47,9 @@ def changed(path: str, value: Any, kind: str = "byte-level") -> dict[str, Any]:
         ("model.vocab.the", 10**30, "an id must be a whole number"),
         ("model.vocab.the", 10**9, "an id of 1,000,000,000 in a vocabulary of"),
         ("model.vocab.the", 5, "the same id 5"),
+        ("model.merges", 7, "model.merges is 7; must be a list"),
+        ("model.merges.1", 7, r"model\.merges\[1\] is 7; must be a pair"),
+        ("model.continuing_subword_prefix", 7, "continuing_subword_prefix is 7"),
         ("added_tokens", {}, None),
         ("added_tokens", "x", "added_tokens is 'x'; must be a list"),
         ("added_tokens.0", 5, r"added_tokens\[0\] is 5; must be an object"),
@@ -155,8 +159,9 @@ def test_anything_else_is_one_line_or_works(path: str, value: Any, kind: str) ->
         return
     with contextlib.suppress(FileError):  # one line: every message of ours is
         tokenizer = Tokenizer(record, CONFIG)
+        tokenizer.byte_lengths()
+        assert same_tokenizer(tokenizer, Tokenizer(copy.deepcopy(record), CONFIG))
         ids = tokenizer.encode("the end <s>", special=True)
         assert isinstance(tokenizer.decode(ids), str)
-        tokenizer.byte_lengths()
         tokenizer.prompt("a")
         tokenizer.answer(ids, ids)

@@ -69,7 +69,7 @@ def same_tokenizer(first: Tokenizer, second: Tokenizer) -> bool:
     def essence(tokenizer: Tokenizer) -> tuple[object, ...]:
         model = tokenizer.record["model"]
         added = sorted((token["id"], token["content"]) for token in tokenizer.record.get("added_tokens") or [])
-        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model.get("merges", [])]
+        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model.get("merges") or []]
         cutting = (tokenizer.record.get("normalizer"), tokenizer.record.get("pre_tokenizer"))
         return model["vocab"], merges, cutting, added, tokenizer.end
 

@@ -35,6 +35,12 @@ def tokens(record: Mapping[str, Any], where: str) -> Tokens:
     kind = model.get("type", "BPE")
     if kind not in MODELS:
         raise FileError(f"{where}: model.type is {shown(kind)}; {nearest(str(kind), MODELS)}")
+    if not isinstance(model.get("continuing_subword_prefix") or "", str):
+        found = shown(model["continuing_subword_prefix"])
+        raise FileError(f"{where}: model.continuing_subword_prefix is {found}; must be a text or null")
+    for number, merge in enumerate(_of(model.get("merges") or [], list, "model.merges", where)):
+        if not isinstance(merge, (str, list)):
+            raise FileError(f"{where}: model.merges[{number}] is {shown(merge)}; must be a pair of tokens")
     for step in _STEPS:
         _check_step(record.get(step), step, where)
     ids, size = _vocabulary(model.get("vocab"), where)
