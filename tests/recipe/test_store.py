@@ -14,8 +14,8 @@ import pytest
 from shoestring import measure
 from shoestring.errors import SettingError
 from shoestring.measure import find
-from shoestring.recipe import Silent, build, run, runner, store
-from shoestring.technique import State
+from shoestring.recipe import Silent, build, run, runner, spent, store
+from shoestring.technique import State, Work
 from tests.recipe import toys
 
 WHOLE: dict[str, Any] = {"steps": ["words", "learn", {"shrink": {"teacher": "learn"}}]}
@@ -170,3 +170,46 @@ def test_a_reference_is_what_the_named_step_made(tmp_path: Path) -> None:
     assert store.key(last, recipe, done.states["shrink"], states, hardware) != before
     with pytest.raises(SettingError, match=r"steps\.shrink\.teacher: 'words' makes no checkpoint; .*allowed: learn"):
         build({"steps": ["words", "learn", {"shrink": {"teacher": "words"}}]})
+
+
+@pytest.mark.parametrize(("point", "counts"), [("restart point", True), (None, False)])
+def test_what_was_used_before_a_stop_counts_when_the_step_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str | None, counts: bool
+) -> None:
+    apply = toys.Learn.apply
+
+    def stopped(self: toys.Learn, state: State, work: Work) -> State:
+        work.meter.count(flops=1e12)
+        if point is not None:
+            (work.scratch / point).write_text("half the way")
+        raise KeyboardInterrupt
+
+    def goes_on(self: toys.Learn, state: State, work: Work) -> State:
+        work.meter.count(flops=1e9)
+        return apply(self, state, work)
+
+    monkeypatch.setattr(toys.Learn, "apply", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(build(WHOLE), tmp_path / "run")
+    monkeypatch.setattr(toys.Learn, "apply", goes_on)
+    row = run(build(WHOLE), tmp_path / "run").rows[1]
+    assert row.measured.flops.value == (1e12 + 1e9 if counts else 1e9)
+    assert ("with that of before it was stopped" in row.measured.seconds.method) == counts
+    assert not list((tmp_path / "store" / ".scratch").iterdir())
+
+
+def test_what_was_used_is_kept_while_a_step_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spent, "EVERY", 0.0)
+    kept: list[float] = []
+
+    def apply(self: toys.Learn, state: State, work: Work) -> State:
+        for _ in range(2):
+            work.meter.count(flops=1e9)
+            work.progress("learning", 0.5)
+            kept.append(json.loads((work.scratch / spent.FILE).read_text())["flops"]["value"])
+        self.make(work, "model.json", {"quality": 1.0})
+        return state.with_("checkpoint", work.out)
+
+    monkeypatch.setattr(toys.Learn, "apply", apply)
+    run(build(WHOLE), tmp_path / "run")
+    assert kept == [1e9, 2e9]

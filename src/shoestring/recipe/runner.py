@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -18,13 +18,14 @@ from shoestring import artifact, measure
 from shoestring.artifact import write_whole
 from shoestring.errors import DeviceError, ShoestringError, file_error
 from shoestring.infer.probe import probe as probe_decoding
-from shoestring.measure import Hardware, Kind, Meter, Usage
+from shoestring.measure import Hardware, Meter, Usage
 from shoestring.recipe import ledger, rows, store
 from shoestring.recipe.forecast import Forecast, ahead, informed, left, predict, refuse_impossible
 from shoestring.recipe.ledger import Row
 from shoestring.recipe.link import link_model
 from shoestring.recipe.place import claim
 from shoestring.recipe.recipe import Recipe, Step
+from shoestring.recipe.spent import Spent
 from shoestring.technique import PARTS, Sketch, State, Work
 from shoestring.train.probe import probe as probe_training
 
@@ -222,11 +223,12 @@ def _work(current: Run, place: Path, sketch: Sketch, watch: Watch) -> Work:
 
 def _apply(step: Step, state: State, work: Work) -> tuple[Usage, str]:
     """Do the step under its meter: what it used, and when it began."""
-    resumed = any(work.scratch.iterdir())
+    spent = Spent(work.scratch, work.meter)
+    work = replace(work, progress=spent.watching(work.progress))
     started = _now()
     torch.manual_seed(work.seed)
     try:
-        with work.meter:
+        with spent.kept(), work.meter:
             step.technique.apply(state, work)
     except ShoestringError as error:
         raise _located(step, error) from None
@@ -236,12 +238,7 @@ def _apply(step: Step, state: State, work: Work) -> tuple[Usage, str]:
         raise ShoestringError(f"steps.{step.name}: out of memory; lower its batch, context or size") from error
     except OSError as error:
         raise file_error(work.out, error) from error
-    usage = work.meter.usage
-    if resumed:
-        usage = usage.with_(
-            seconds=usage.seconds.recast(Kind.MEASURED, "since the restart; the time before the kill is not in it")
-        )
-    return usage, started
+    return spent.usage, started
 
 
 def _out_of_memory(error: Exception) -> bool:

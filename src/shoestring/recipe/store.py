@@ -24,6 +24,7 @@ from shoestring.files import read_object, to_json
 from shoestring.measure import UNITS, Hardware, Quantity, Usage
 from shoestring.recipe.place import LOCK
 from shoestring.recipe.recipe import Recipe, Step
+from shoestring.recipe.spent import resumable
 from shoestring.technique import Budget, State
 
 SCRATCH = ".scratch"
@@ -175,7 +176,7 @@ def tidy(folder: Path) -> None:
         inner = [place, *(path for path in place.rglob("*") if path.is_dir())]
         for each in inner:
             artifact.sweep(each)
-        if (folder / place.name).exists() or not any(path.is_file() for path in place.rglob("*")):
+        if (folder / place.name).exists() or not resumable(place):
             shutil.rmtree(place, ignore_errors=True)
 
 
