@@ -86,6 +86,11 @@ def test_every_step_has_its_figures_predicted_and_measured(whole: dict) -> None:
         assert row["measured"]["communication"]["value"] == 0, row["step"]
     sizes = {row["step"]: row["disk"]["measured"]["value"] for row in whole["ledger"]}
     assert sizes["gptq"] < sizes["pretrain"]
+    qualities = {row["step"]: row["quality"] for row in whole["ledger"]}
+    assert qualities["pretrain"]["difference"] is None  # nothing before it
+    judged = qualities["gptq"]
+    parted = judged["after"]["bits_per_byte"]["value"] - judged["before"]["bits_per_byte"]["value"]
+    assert abs(judged["difference"]["bits_per_byte"]["value"] - parted) < 1e-6
 
 
 def test_the_report_is_there(whole: dict, life: Path) -> None:

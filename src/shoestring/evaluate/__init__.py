@@ -1,6 +1,7 @@
 """How good a model is: bits per byte, perplexity, tasks, fidelity to another model, and whether a difference is chance."""
 
 from shoestring.evaluate.bootstrap import Comparison, paired_bootstrap
+from shoestring.evaluate.difference import differences
 from shoestring.evaluate.fidelity import Fidelity, fidelity
 from shoestring.evaluate.likelihood import Likelihood, likelihoods
 from shoestring.evaluate.measuring import Evaluate, measure_model
@@ -19,6 +20,7 @@ __all__ = [
     "bits_per_byte",
     "choice_scores",
     "cloze_scores",
+    "differences",
     "exact_scores",
     "fidelity",
     "likelihoods",

@@ -14,8 +14,9 @@ from pydantic import Field
 from shoestring import artifact
 from shoestring.errors import SettingError
 from shoestring.evaluate import cost
+from shoestring.evaluate.difference import ROWS, WINDOWS
 from shoestring.evaluate.fidelity import fidelity
-from shoestring.evaluate.tasks import task_scores
+from shoestring.evaluate.tasks import scored_task
 from shoestring.evaluate.text import embedded_tokens, file_tokens, heldout_tokens
 from shoestring.evaluate.windows import Score, bits_per_byte
 from shoestring.files import to_json
@@ -36,6 +37,8 @@ class Measured:
 
     figures: dict[str, Quantity]
     score: Score | None
+    right: dict[str, list[bool]]
+    """For each share of a task's rows, which were right."""
 
 
 def measure_model(
@@ -85,9 +88,11 @@ def _figures(
         if reference is not None:
             compared = fidelity(model, reference, tokens, context, windows, spread, tokenizer, under("fidelity", progress))
             figures |= compared.quantities()
+    right: dict[str, list[bool]] = {}
     for task in tasks:
-        figures |= task_scores(model, tokenizer, task, limit, progress)
-    return Measured(figures, score)
+        scored = scored_task(model, tokenizer, task, limit, progress)
+        figures, right = figures | scored.figures, right | scored.right
+    return Measured(figures, score, right)
 
 
 class Evaluate(Technique):
@@ -165,7 +170,9 @@ class Evaluate(Technique):
             artifact.write_whole(folder / "numbers.json", to_json(record) + "\n")
             if found.score is not None:
                 lists = {"losses": found.score.window_losses, "bytes": found.score.window_bytes}
-                artifact.write_whole(folder / "windows.json", to_json(lists, indent=None) + "\n")
+                artifact.write_whole(folder / WINDOWS, to_json(lists, indent=None) + "\n")
+            if found.right:
+                artifact.write_whole(folder / ROWS, to_json(found.right, indent=None) + "\n")
         return state.with_(self.gives, work.out)
 
     def _files(self) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,18 @@ ROOM = 8
 """Tokens that an answer may be longer than the expected one before it is cut off."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Figures of a task's rows by name, and for each share of rows which of them were right: two models are compared by these."""
+
+    figures: dict[str, Quantity]
+    right: dict[str, list[bool]]
+
+    def named(self, task: str) -> Scored:
+        """The same with the task's name before each figure's."""
+        return Scored(*({f"{task}.{key}": value for key, value in part.items()} for part in (self.figures, self.right)))  # type: ignore[arg-type]
+
+
 def task_scores(
     model: Transformer,
     tokenizer: Tokenizer,
@@ -38,27 +51,36 @@ def task_scores(
     Raises:
         FileError: a row that is not as it should be, with file and line.
     """
-    rows = read_rows(path, limit)
-    name = task_name(path)
     with showing(progress) as progress:
-        said = _score(model, tokenizer, rows, under(name, progress))
-    return {f"{name}.{key}": value for key, value in said.items()}
+        return scored_task(model, tokenizer, path, limit, progress).figures
 
 
-def _score(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Row], progress: Progress) -> dict[str, Quantity]:
+def scored_task(
+    model: Transformer, tokenizer: Tokenizer, path: Path | str, limit: int | None, progress: Progress = silent
+) -> Scored:
+    """As `task_scores`, with what came of each row."""
+    rows, name = read_rows(path, limit), task_name(path)
+    return _score(model, tokenizer, rows, under(name, progress)).named(name)
+
+
+def _score(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Row], progress: Progress) -> Scored:
     choices = [row for row in rows if isinstance(row, Choice)]
     if choices:
-        return choice_scores(model, tokenizer, choices, progress)
+        return _choices(model, tokenizer, choices, progress)
     clozes = [row for row in rows if isinstance(row, Cloze)]
     if clozes:
-        return cloze_scores(model, tokenizer, clozes, progress)
-    return exact_scores(model, tokenizer, [row for row in rows if isinstance(row, Exact)], progress)
+        return _clozes(model, tokenizer, clozes, progress)
+    return _exact(model, tokenizer, [row for row in rows if isinstance(row, Exact)], progress)
 
 
 def choice_scores(
     model: Transformer, tokenizer: Tokenizer, rows: Sequence[Choice], progress: Progress = silent
 ) -> dict[str, Quantity]:
     """`accuracy`: the likeliest option is the right one; `accuracy_normalised`: likeliest per byte."""
+    return _choices(model, tokenizer, rows, progress).figures
+
+
+def _choices(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Choice], progress: Progress) -> Scored:
     pairs = [option for row in rows for option in row.options]
     scored = iter(continuation_likelihoods(model, tokenizer, pairs, progress))
     raw, normalised = [], []
@@ -67,20 +89,23 @@ def choice_scores(
         sizes = np.array([max(1, len(text.strip().encode("utf-8"))) for _, text in row.options])
         raw.append(int(losses.argmin()) == row.gold)
         normalised.append(int((losses / sizes).argmin()) == row.gold)
-    said = before(tokenizer, "each context")
-    return {"accuracy": share(raw, said), "accuracy_normalised": share(normalised, said)}
+    return _shares({"accuracy": raw, "accuracy_normalised": normalised}, tokenizer)
 
 
 def cloze_scores(
     model: Transformer, tokenizer: Tokenizer, rows: Sequence[Cloze], progress: Progress = silent
 ) -> dict[str, Quantity]:
     """`accuracy`: greedy decoding says the continuation; `perplexity` of the continuations' tokens."""
+    return _clozes(model, tokenizer, rows, progress).figures
+
+
+def _clozes(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Cloze], progress: Progress) -> Scored:
     scored = continuation_likelihoods(model, tokenizer, [(row.context, row.continuation) for row in rows], progress)
     losses, counts = [one.loss for one in scored], [one.tokens for one in scored]
-    said = before(tokenizer, "each context")
-    method = f"{sum(counts)} tokens of {len(rows)} continuations{said}"
+    method = f"{sum(counts)} tokens of {len(rows)} continuations{before(tokenizer, 'each context')}"
     found = perplexity(sum(losses) / sum(counts), method, ratio_error(losses, counts), len(rows))
-    return {"accuracy": share([one.greedy for one in scored], said), "perplexity": found}
+    shares = _shares({"accuracy": [one.greedy for one in scored]}, tokenizer)
+    return Scored({**shares.figures, "perplexity": found}, shares.right)
 
 
 def exact_scores(
@@ -90,6 +115,10 @@ def exact_scores(
 
     White space at the ends and runs of it do not count.
     """
+    return _exact(model, tokenizer, rows, progress).figures
+
+
+def _exact(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Exact], progress: Progress) -> Scored:
     from shoestring.infer import GREEDY, generate, stop_tokens
 
     context = model.config.context
@@ -108,7 +137,12 @@ def exact_scores(
         answers = generate(model, prompts, settings, stop_tokens(tokenizer), on_token)
     texts = [tokenizer.answer(prompt, answer) for prompt, answer in zip(prompts, answers)]
     right = [_same(text, row.answer) for text, row in zip(texts, rows)]
-    return {"exact_match": share(right, before(tokenizer, "each context"))}
+    return _shares({"exact_match": right}, tokenizer)
+
+
+def _shares(right: dict[str, list[bool]], tokenizer: Tokenizer) -> Scored:
+    said = before(tokenizer, "each context")
+    return Scored({name: share(rows, said) for name, rows in right.items()}, right)
 
 
 def continuation_likelihoods(

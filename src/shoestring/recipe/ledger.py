@@ -12,6 +12,7 @@ from typing import Any
 
 from shoestring.artifact import write_whole
 from shoestring.errors import FileError, file_error
+from shoestring.evaluate import differences
 from shoestring.measure import Quantity, Usage
 
 Quality = dict[str, Quantity]
@@ -38,6 +39,8 @@ class Row:
     """Quality predicted for the model that this step makes."""
     before: Quality | None = None
     after: Quality | None = None
+    difference: Quality | None = None
+    """After minus before, paired over the windows and rows that both evaluations share; what they don't share is left out."""
     numbers: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -54,7 +57,12 @@ class Row:
             "predicted": self.predicted.to_json(),
             "measured": self.measured.to_json(),
             "disk": {"predicted": self.predicted_disk.to_json(), "measured": self.disk.to_json()},
-            "quality": {"predicted": _plain(self.foreseen), "before": _plain(self.before), "after": _plain(self.after)},
+            "quality": {
+                "predicted": _plain(self.foreseen),
+                "before": _plain(self.before),
+                "after": _plain(self.after),
+                "difference": _plain(self.difference),
+            },
             "numbers": self.numbers,
             "started": self.started,
             "versions": self.versions,
@@ -81,9 +89,23 @@ class Row:
             foreseen=_quality(record["quality"].get("predicted")),
             before=_quality(record["quality"]["before"]),
             after=_quality(record["quality"]["after"]),
+            difference=_quality(record["quality"].get("difference")),
             numbers=record["numbers"],
             versions=record["versions"],
         )
+
+
+def difference(rows: Sequence[Row], changed: Sequence[Row], judged: Row) -> Quality | None:
+    """What the last of the steps that changed the model did to its quality; None without an evaluation before it.
+
+    Args:
+        changed: the rows that made a model, in order. judged: the evaluation of the last one.
+    """
+    if len(changed) < 2:
+        return None
+    since = rows.index(changed[-2])
+    earlier = next((row for row in rows[since:] if row.numbers is not None), judged)
+    return None if earlier is judged else differences(Path(earlier.artifact), Path(judged.artifact)) or None
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:

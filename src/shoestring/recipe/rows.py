@@ -8,6 +8,7 @@ from pathlib import Path
 from shoestring import artifact
 from shoestring.files import read_object
 from shoestring.measure import UNITS, Quantity, Usage, counted, predicted, unknown
+from shoestring.recipe import ledger
 from shoestring.recipe.forecast import Forecast
 from shoestring.recipe.ledger import Quality, Row
 from shoestring.recipe.recipe import Recipe, Step
@@ -55,5 +56,6 @@ def judge(recipe: Recipe, rows: Sequence[Row], row: Row) -> None:
         }
         if changed[-1].after is None:
             changed[-1].after = quality
+            changed[-1].difference = ledger.difference(rows, changed, row)
     elif row in changed and len(changed) > 1:
         row.before = changed[-2].after

@@ -57,8 +57,22 @@ def print_table(run: Path | Sequence[Row]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)
-    console.print(table(run))
+    rows = ledger.read(run / "ledger.jsonl") if isinstance(run, Path) else list(run)
+    console.print(table(rows))
+    for line in changes(rows):
+        console.print(line, markup=False)
     console.print("[dim]e estimated, a assumed; everything else was measured or counted[/dim]")
+
+
+def changes(rows: Sequence[Row]) -> list[str]:
+    """A line for each figure of quality that a step changed: after minus before, paired, which is far sharper."""
+    found = []
+    for row in rows:
+        for name, figure in (row.difference or {}).items():
+            low, high = figure.interval or (figure.value, figure.value)
+            clear = "" if low is None or high is None or not low <= 0 <= high else ", not clear"
+            found.append(f"  {row.step:16} {name:16} {figure.value:+.4f}  95 %: {low:+.4f} to {high:+.4f}{clear}")
+    return ["change of quality, paired with the step before, within these weights (one seed):", *found] if found else []
 
 
 def _line(name: str, rows: Sequence[Row]) -> list[str]:
