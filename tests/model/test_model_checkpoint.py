@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,12 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
     about = manifest(tmp_path / "c").about
     assert about["origin"] == "a test"
     assert about["facts"] == {"disk_bytes": manifest(tmp_path / "c").bytes, "sparsity": 0.0, "bits_per_weight": 32.0}
+
+
+def test_loading_does_not_import_the_compiler(tmp_path: Path) -> None:
+    write(model(), None, tmp_path)
+    code = "import sys; from shoestring.model import load_model; load_model(sys.argv[1]); print('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_the_same_model_is_the_same_bytes(tmp_path: Path) -> None:

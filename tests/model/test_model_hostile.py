@@ -256,6 +256,15 @@ def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
     assert name in refused(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors", "special_tokens_map.json"])
+@pytest.mark.parametrize("target", ["nowhere", "/dev/zero", ".", "itself"])
+def test_a_link_to_what_is_no_file_is_refused(name: str, target: str, tmp_path: Path) -> None:
+    write(model(), tokenizer(), tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to(name if target == "itself" else target)
+    assert name in refused(tmp_path)
+
+
 # ---------------------------------------------------------------- weights
 
 

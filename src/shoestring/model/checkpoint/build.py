@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from shoestring.errors import FileError
 from shoestring.model.checkpoint.tensors import finite
 from shoestring.model.config import ModelConfig
 from shoestring.model.linear import PackedLinear
-from shoestring.model.position import rope
-from shoestring.model.transformer import TURNS, Transformer
+from shoestring.model.transformer import Transformer
 
 
 def frame(config: ModelConfig, tensors: Mapping[str, Tensor], packed: Mapping[str, PackedLinear], source: Path) -> Transformer:
@@ -30,7 +31,7 @@ def frame(config: ModelConfig, tensors: Mapping[str, Tensor], packed: Mapping[st
     held = len(tensors) + len(packed)
     if config.layers > held:
         raise FileError(f"{source}: its configuration says {config.layers:,} layers, its files hold {held:,} tensors")
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         model = Transformer(config)
     modules = dict(model.named_modules())
     for name, layer in packed.items():
@@ -59,9 +60,17 @@ def fill(model: Transformer, tensors: dict[str, Tensor], source: Path, dtype: to
         setattr(model.get_submodule(owner), leaf, nn.Parameter(weight, requires_grad=parameter.requires_grad))
     if model.config.tied:
         model.head.weight = model.embedding.weight
-    if model.config.position == "rope":
-        model.turns = rope.table(model.config, min(model.config.context, TURNS))
     return model.to(device)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Modules are made without drawing weights: on the meta device that imports PyTorch's compiler, seconds of every loading."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _empty(model: Transformer) -> dict[str, nn.Parameter]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,9 +75,9 @@ def read_origin(source: str | Path, folder: Path, config: Mapping[str, Any], dty
     Raises:
         FileError: `generation_config.json` or `origin.json` is not a JSON object.
     """
-    generation = _optional(folder / GENERATION)
-    earlier = _optional(folder / ORIGIN)
-    texts = {name: read_text(folder / name, LARGEST) for name in TEXTS if (folder / name).is_file()}
+    generation = optional(folder / GENERATION)
+    earlier = optional(folder / ORIGIN)
+    texts = {name: read_text(folder / name, LARGEST) for name in TEXTS if os.path.lexists(folder / name)}
     if not earlier:
         made_here = (folder / MANIFEST).is_file()
         return Origin("" if made_here else named(source), config, generation, dtype, made_here, texts)
@@ -125,5 +126,10 @@ def merged(origin: Origin, family: Family, config: ModelConfig) -> dict[str, Any
     return {**kept, **{key: value for key, value in ours.items() if key in changed}}
 
 
-def _optional(file: Path) -> dict[str, Any]:
-    return read_object(file, "mend or remove it", LARGEST) if file.is_file() else {}
+def optional(file: Path) -> dict[str, Any]:
+    """The JSON object in a file that may be missing; a link to nothing or a folder in its place is no missing file.
+
+    Raises:
+        FileError: it can't be read, or holds something else.
+    """
+    return read_object(file, "mend or remove it", LARGEST) if os.path.lexists(file) else {}

@@ -18,7 +18,7 @@ from shoestring.model.checkpoint import tensors as storage
 from shoestring.model.checkpoint.build import fill, frame, untwinned
 from shoestring.model.checkpoint.families import Family, Reading, reading_family
 from shoestring.model.checkpoint.header import Stored
-from shoestring.model.checkpoint.origin import GENERATION, LARGEST, Origin, end_ids, named, read_origin
+from shoestring.model.checkpoint.origin import GENERATION, LARGEST, Origin, end_ids, named, optional, read_origin
 from shoestring.model.config import ModelConfig
 from shoestring.model.cost import linear_parameters
 from shoestring.model.fetch import locate
@@ -142,8 +142,7 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
         from shoestring.tokenizer import Tokenizer
 
         tokenizer = Tokenizer.open(path)
-        files = [path / name for name in ("config.json", GENERATION) if (path / name).is_file()]
-        records = {file: read_object(file, "fetch the checkpoint again", LARGEST) for file in files}
+        records = {file: optional(file) for file in (path / "config.json", path / GENERATION)}
     for file, record in records.items():
         tokenizer.ends |= {number for number in end_ids(record, file) if number < tokenizer.vocabulary}
     return tokenizer

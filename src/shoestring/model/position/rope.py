@@ -18,14 +18,17 @@ from shoestring.model.config import ModelConfig, RopeScaling
 
 def frequencies(config: ModelConfig) -> Tensor:
     """Radians per token of each pair, float32 (D/2,)."""
-    exponents = torch.arange(0, config.head_size, 2, dtype=torch.float32) / config.head_size
+    exponents = torch.arange(0, config.head_size, 2, dtype=torch.float32, device="cpu") / config.head_size
     turns = 1.0 / config.rope_base**exponents
     return turns if config.rope_scaling is None else _stretched(turns, config.rope_scaling)
 
 
 def table(config: ModelConfig, length: int) -> Tensor:
-    """Cosines and sines of positions 0 to length-1, float32 (length, 2, D/2)."""
-    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies(config))
+    """Cosines and sines of positions 0 to length-1, float32 (length, 2, D/2), on the CPU.
+
+    Never on the meta device, where `arange` alone would import PyTorch's compiler: seconds of every loading.
+    """
+    angles = torch.outer(torch.arange(length, dtype=torch.float32, device="cpu"), frequencies(config))
     return torch.stack((angles.cos(), angles.sin()), dim=1)
 
 
