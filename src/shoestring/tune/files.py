@@ -11,6 +11,7 @@ import torch
 
 from shoestring.errors import FileError, SettingError
 from shoestring.model import Transformer, load_adapted, load_tokenizer, save
+from shoestring.model.checkpoint import stored
 from shoestring.model.checkpoint.adapters import CONFIG, Change, find_base, is_adapter, read_adapter, write_adapter
 from shoestring.model.fetch import locate
 from shoestring.progress import Progress, showing
@@ -77,10 +78,10 @@ def merge_adapter(adapter: str | Path, out: Path | str, base: str | Path | None 
         raise SettingError(f"{out}: exists already; choose another name or remove it")
     with showing(progress) as progress:
         model = load_adapted(folder, base, progress=progress)
-        assert model.origin is not None
+        kind, _ = stored(folder if base is None else base)
         own = any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.json.xz"))
         tokenizer = load_tokenizer(base if base is not None and not own else folder)
         progress("writing the checkpoint")
         about = {"adapter": str(adapter), "base": str(find_base(folder) if base is None else base)}
-        save(model, tokenizer, out, model.origin.dtype, about)
+        save(model, tokenizer, out, kind, about)
     return out

@@ -65,7 +65,7 @@ class LoRA(Technique):
     keep_zeros: bool = True
     """Zeros of pruned matrices stay: their change is masked. Without it merging fills them."""
     data: FileName | None = None
-    """JSONL or Parquet with `messages`, instead of the tokens."""
+    """Rows of conversations (messages, ShareGPT, Alpaca, prompt and completion), instead of the tokens."""
     learning_rate: Positive = 2e-4
     """At the schedule's peak."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -206,6 +206,8 @@ class LoRA(Technique):
             made = Conversations(rows, self.batch, context, work.seed, tokenizer.end)
             if made.dropped:
                 work.note(f"lora: {made.dropped} of {len(rows)} conversations have no answer within {context} tokens: left out")
+            if made.empty:
+                work.note(f"lora: {made.empty} answers of {len(rows)} conversations are empty or weigh 0: not learned")
             return made
         from shoestring.data import open_tokens
         from shoestring.data.loader import Loader
