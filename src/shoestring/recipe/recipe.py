@@ -19,9 +19,8 @@ from shoestring.recipe import rooms
 from shoestring.recipe.shipped import find_recipe
 from shoestring.technique import PARTS, Budget, Part, Technique, configure
 
-LONGEST_NAME = 80
-"""Characters of a recipe's name, which becomes the name of a folder."""
-_OUTSIDE_NAME = re.compile(r"[^\w .-]")
+_OUTSIDE_NAME, LONGEST_NAME = re.compile(r"[^\w .-]"), 80
+"""What is no part of a recipe's name, which becomes the name of a folder, and how many characters it may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +191,7 @@ def check(steps: Sequence[Step]) -> None:
         SettingError: names every step that does not.
     """
     made: set[Part] = set()
-    earlier: list[str] = []
-    models: list[str] = []
+    earlier: dict[str, Part] = {}
     wrong = _Faults()
     for step in steps:
         for part in step.technique.reads:
@@ -203,12 +201,11 @@ def check(steps: Sequence[Step]) -> None:
         for key, name in step.technique.references().items():
             if name not in earlier:
                 wrong.append(f"steps.{step.name}.{key}: {shown(name)} is not an earlier step; {nearest(name, earlier)}")
-            elif name not in models:
+            elif earlier[name] != "checkpoint":
+                models = [other for other, part in earlier.items() if part == "checkpoint"]
                 wrong.append(f"steps.{step.name}.{key}: {shown(name)} makes no checkpoint; {nearest(name, models)}")
-        if step.technique.gives == "checkpoint":
-            models.append(step.name)
         made.add(step.technique.gives)
-        earlier.append(step.name)
+        earlier[step.name] = step.technique.gives
     wrong.refuse()
     assert made <= set(PARTS)
 
