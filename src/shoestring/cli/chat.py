@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Message = dict[str, str]
 
+STOPPED = "stopped"
+"""The note behind an answer that was interrupted."""
 SHARE = 4
 """An answer is left at least 1 / SHARE of the context, when it may be that long: turns are dropped before."""
 
@@ -73,7 +75,7 @@ class Chat:
         try:
             generate(self.model, [prompt], sampling, stop=ends, on_token=on_token)
         except KeyboardInterrupt:
-            note = "stopped"
+            note = STOPPED
         show(stream.flush())
         if len(tokens) == limit and not note:
             note = f"cut off after {limit:,} tokens; --max-tokens allows more" if limit < room else "cut off: the context is full"
@@ -87,61 +89,77 @@ class Chat:
 
 def converse(chat: Chat, json: bool) -> None:
     """Read questions from standard input and print the answers, until it ends (Ctrl-D)."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        ask = _from_pipe()
+        while (question := ask()) is not None:
+            if question and _turn(chat, question, json) == STOPPED:
+                raise KeyboardInterrupt  # who pipes questions in means the program
+        return
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # here Ctrl-C stops an answer, not the program
+    print("Ctrl-C stops an answer, Ctrl-D ends.", file=sys.stderr)
     try:
-        _converse(chat, json)
+        ask, interrupted = _from_terminal(), False
+        while True:
+            try:
+                if interrupted:
+                    print("\n(Ctrl-D ends)", file=sys.stderr)
+                interrupted = False
+                question = ask()
+                if question is None:
+                    return
+                if question:
+                    _turn(chat, question, json)
+            except KeyboardInterrupt:
+                interrupted = True
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _converse(chat: Chat, json: bool) -> None:
-    ask = _reader()
-    while (question := ask()) is not None:
-        if not question:
-            continue
-        begun = False
+def _turn(chat: Chat, question: str, json: bool) -> str:
+    """Print the answer to a question; give the note that stands behind it."""
+    begun = False
 
-        def show(piece: str) -> None:
-            nonlocal begun
-            piece = piece if begun else piece.lstrip()
-            begun = begun or bool(piece)
-            print(piece, end="", flush=True)
+    def show(piece: str) -> None:
+        nonlocal begun
+        piece = piece if begun else piece.lstrip()
+        begun = begun or bool(piece)
+        print(piece, end="", flush=True)
 
-        text, tokens, note = chat.answer(question, (lambda piece: None) if json else show)
-        if json:
-            say(True, {"question": question, "answer": text, "tokens": len(tokens), "note": note}, "")
-        else:
-            print()
-        if note:
-            print(f"({note})", file=sys.stderr)
+    text, tokens, note = chat.answer(question, (lambda piece: None) if json else show)
+    if json:
+        say(True, {"question": question, "answer": text, "tokens": len(tokens), "note": note}, "")
+    else:
+        print()
+    if note:
+        print(f"({note})", file=sys.stderr)
+    return note
 
 
-def _reader() -> Callable[[], str | None]:
-    """How the next question is read: with line editing and history on a terminal; None at the end."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        if isinstance(sys.stdin, TextIOWrapper):
-            sys.stdin.reconfigure(errors="replace")
+def _from_pipe() -> Callable[[], str | None]:
+    """How a question is read from a pipe or a file; None at the end."""
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
 
-        def plain() -> str | None:
-            print("> ", end="", file=sys.stderr, flush=True)
-            line = sys.stdin.readline()
-            return line.strip() if line else None
+    def ask() -> str | None:
+        print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        return line.strip() if line else None
 
-        return plain
+    return ask
+
+
+def _from_terminal() -> Callable[[], str | None]:
+    """How a question is read on a terminal, with line editing and history; None at the end."""
     try:
         import readline  # noqa: F401  (input() edits lines and keeps a history once it is there)
     except ImportError:
         pass
-    print("Ctrl-C stops an answer, Ctrl-D ends.", file=sys.stderr)
 
-    def edited() -> str | None:
+    def ask() -> str | None:
         try:
             return input("> ").strip()
         except EOFError:
             print()
             return None
-        except KeyboardInterrupt:
-            print("\n(Ctrl-D ends)", file=sys.stderr)
-            return ""
 
-    return edited
+    return ask
