@@ -101,14 +101,57 @@ def test_a_file_is_fitted_and_said(tmp_path: Path) -> None:
     N_R, D_R, _ = runs(TRUTH, 0.003)
     assert record["decision"]["flops"] == pytest.approx(60 * (N_R * D_R).max())  # whole numbers would have overflowed
     text = found.text()
-    assert "extrapolation: 8 runs" in text
+    assert "held out: the 8 runs of most computation" in text
+    assert "(extrapolation)" in text
+    assert "1 empty line left out" in text
     assert all(f"{name} = " in text for name in CONSTANTS)
+
+
+def grid() -> tuple[np.ndarray, np.ndarray]:
+    shuffled = np.random.default_rng(0).permutation(12)
+    return np.geomspace(1e6, 1e9, 12), np.geomspace(1e8, 1e10, 12)[shuffled]
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [
+        (lambda N, D: 0.1 * N**0.1 * D**0.05, "rises with parameters and tokens"),
+        (lambda N, D: N**0.1 + 100 / D**0.2, "rises with parameters:"),
+        (lambda N, D: 2 + 400 / N**0.34, "degenerate"),
+        (lambda N, D: np.full(12, 3.0), "does not depend on"),
+        (lambda N, D: np.random.default_rng(1).uniform(1, 8, 12), "law: "),
+        (lambda N, D: np.where(N > 3e7, 1.0, 9.0), "law: "),
+        (lambda N, D: 1e-300 * (1 + 1 / N**0.1), "degenerate"),
+        (lambda N, D: 10 - N / 2e8 - D / 2e9, "do not follow one law"),
+        (lambda N, D: np.where(np.arange(12) % 2 == 0, 1.8, 3.8) + 400 / N**0.34 + 2000 / D**0.36, "law: "),
+    ],
+)
+def test_runs_that_follow_no_law_are_refused_with_the_reason(loss, reason: str) -> None:
+    N_R, D_R = grid()
+    with pytest.raises(SettingError, match=reason):
+        fit(N_R, D_R, loss(N_R, D_R))
+
+
+def test_runs_of_one_computation_and_of_one_ratio_are_taken() -> None:
+    N_R, _ = grid()
+    for D_R in (1e18 / N_R, 20 * N_R):
+        assert fit(N_R, D_R, 2 + 400 / N_R**0.34 + 400 / D_R**0.3).error < 1e-6
+
+
+def test_runs_held_out_near_the_others_are_called_no_extrapolation() -> None:
+    N_R, D_R = grid()
+    D_R = 1e18 / N_R * np.linspace(1.0, 1.5, 12)
+    found = fit(N_R, D_R, 2 + 400 / N_R**0.34 + 400 / D_R**0.3)
+    assert found.held_out is not None
+    assert 1 < found.held_out.farther < 2
+    assert "x the others' (near, no extrapolation)" in found.text()
+    assert found.to_json()["held_out"]["reach"] == "near, no extrapolation"
 
 
 def test_few_runs_are_fitted_without_a_test_of_extrapolation(tmp_path: Path) -> None:
     found = fit_file(write(tmp_path / "runs.csv", runs(TRUTH, 0.0, count=6)))
     assert found.held_out is None
-    assert "not tested" in found.text()
+    assert "held out: none" in found.text()
 
 
 GOOD = "parameters,tokens,loss\n" + "".join(f"{N}e7,{D}e9,{3 - N / 10 - D / 20}\n" for N in (1, 2, 4) for D in (1, 3))
@@ -120,10 +163,13 @@ GOOD = "parameters,tokens,loss\n" + "".join(f"{N}e7,{D}e9,{3 - N / 10 - D / 20}\
         ("", "no column 'parameters'"),
         (GOOD.replace("parameters", "params"), "did you mean 'params'"),
         (GOOD.replace("loss", "lose"), "no column 'loss'; did you mean 'lose'"),
-        (GOOD.replace("2e7,1e9", "2e7,many"), "line 4: tokens must be a number above 0, got 'many'"),
-        (GOOD.replace("2e7,1e9", "-2e7,1e9"), "line 4: parameters must be a number above 0, got '-2e7'"),
+        (GOOD.replace("2e7,1e9", "2e7,many"), "line 4: tokens must be a number above 0 and at most 1e+18, got 'many'"),
+        (GOOD.replace("2e7,1e9", "-2e7,1e9"), "line 4: parameters must be a number above 0 and at most 1e+18, got '-2e7'"),
+        (GOOD.replace("tokens,loss", "tokens,loss,Loss"), "2 columns are called 'loss'"),
+        (GOOD.replace("2e7,1e9", "1e300,1e9"), "line 4: parameters must be a number above 0 and at most 1e+18, got '1e300'"),
+        (GOOD.replace("2e7,1e9", "2e7," + "9" * 5000), "(5,000 characters); mend"),
         (GOOD.replace("2e7,1e9", "inf,1e9"), "line 4: parameters"),
-        (GOOD + "8e7\n", "line 8: tokens must be a number above 0, got ''"),
+        (GOOD + "8e7\n", "line 8: tokens must be a number above 0 and at most 1e+18, got ''"),
         (GOOD.rsplit("\n", 2)[0], "5 runs, at least 6"),
         ("\0\1\2", "runs.csv"),
         (GOOD, "2 different tokens"),
@@ -148,5 +194,5 @@ def test_columns_that_do_not_belong_together_are_refused() -> None:
     N_R, D_R, L_R = runs(TRUTH, 0.0, count=8)
     with pytest.raises(SettingError, match="same length"):
         fit(N_R, D_R[:-1], L_R)
-    with pytest.raises(SettingError, match="loss must be finite"):
+    with pytest.raises(SettingError, match="loss must be above 0"):
         fit(N_R, D_R, L_R - 10)

@@ -37,8 +37,9 @@ def plan(
     say(json, estimate.to_json(), estimate.text())
 
 
-@plan_app.command("fit")
-def plan_fit(
+@plan_app.command("law")
+@plan_app.command("fit", hidden=True)
+def plan_law(
     runs: Annotated[Path, typer.Argument(help="CSV with the columns parameters, tokens, loss.")],
     json: Json = False,
 ) -> None:

@@ -4,23 +4,28 @@
 
 Coefficients drift from resample to resample while the loss that they foretell hardly moves, so the intervals that matter
 are those on decisions: the N, D and loss that are best at ten times the largest run's computation. How far to trust the
-law: the runs of largest computation are left out, the rest is fitted, and those runs are foretold.
+law: the runs of largest computation are left out, the rest is fitted, and those runs are predicted. That tests extrapolation only
+where they lie at twice the computation of the others or more, and the text says so.
+
+Runs that follow no such law are refused (`trust.py`) rather than given constants.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shoestring.errors import FileError, SettingError, file_error, nearest
+from shoestring.errors import FileError, SettingError, file_error, nearest, shown
+from shoestring.files import SMALL, regular
 from shoestring.measure import human
 from shoestring.plan.huber import DELTA, Rows, solve, starts
 from shoestring.plan.laws import Law
+from shoestring.plan.trust import LARGEST, refuse_errors, refuse_rising, refuse_vanished, sane
 
 COLUMNS = ("parameters", "tokens", "loss")
 CONSTANTS = ("E", "A", "B", "alpha", "beta")
@@ -29,6 +34,8 @@ FEWEST_RUNS = 6
 RESAMPLES = 200
 HELD_OUT = 0.15
 """Share of the runs, those of the most computation, that the test of extrapolation leaves out."""
+FAR = 2.0
+"""Times the largest computation fitted, from which predicting a run is extrapolation."""
 FARTHER = 10.0
 """The budget of the decisions, in computations of the largest run."""
 
@@ -60,6 +67,13 @@ class Extrapolation:
     """Of the loss, relative, without sign."""
     worst_error: float
 
+    @property
+    def reach(self) -> str:
+        """What predicting at `farther` times the computation is called."""
+        if self.farther <= 1.0:
+            return "interpolation"
+        return "extrapolation" if self.farther >= FAR else "near, no extrapolation"
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -77,6 +91,10 @@ class Fit:
     starts: int
     agreed: int
     """Starts that ended at the best optimum."""
+    resamples: int
+    """Resamples that gave a law; the others of `RESAMPLES` went to no finite constants and are left out of the intervals."""
+    empty: int = 0
+    """Empty lines of the file, left out."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for a JSON record; kept in a file it can be the `law` of a plan step."""
@@ -89,16 +107,18 @@ class Fit:
             "runs": self.runs,
             "error": self.error,
             "decision": asdict(self.decision),
-            "held_out": None if self.held_out is None else asdict(self.held_out),
+            "held_out": None if self.held_out is None else {**asdict(self.held_out), "reach": self.held_out.reach},
             "starts": self.starts,
             "agreed": self.agreed,
-            "method": f"Huber (delta {DELTA:g}) on log loss; 95 % of {RESAMPLES} resamples of the runs",
+            "empty_lines": self.empty,
+            "method": f"Huber (delta {DELTA:g}) on log loss; 95 % of {self.resamples} resamples of the runs",
         }
 
     def text(self) -> str:
         """The same for people."""
         choice, test = self.decision, self.held_out
-        lines = [f"L = E + A / N^alpha + B / D^beta, fitted to {self.runs} runs (mean error {self.error:.2%})"]
+        left_out = f", {self.empty} empty line{'s'[: self.empty > 1]} left out" if self.empty else ""
+        lines = [f"L = E + A / N^alpha + B / D^beta, fitted to {self.runs} runs (mean error {self.error:.2%}){left_out}"]
         for name in CONSTANTS:
             low, high = self.intervals[name]
             lines.append(f"{name:>6} = {getattr(self.law, name):<10.5g} 95 %: {low:.5g} to {high:.5g}")
@@ -108,13 +128,15 @@ class Fit:
             lines.append(f"  {name:10} {human(getattr(choice, name), '')}, 95 %: {ends[0]} to {ends[1]}")
         lines.append(f"  {'loss':10} {choice.loss:.4g}, 95 %: {choice.loss_interval[0]:.4g} to {choice.loss_interval[1]:.4g}")
         if test is None:
-            lines.append(f"extrapolation: not tested, it takes {FEWEST_RUNS} runs beside the {HELD_OUT:.0%} left out")
+            lines.append(f"held out: none, it takes {FEWEST_RUNS} runs beside the {HELD_OUT:.0%} of most computation")
         else:
             lines.append(
-                f"extrapolation: {test.foretold} runs of up to {test.farther:.3g} x the computation foretold from the other "
-                f"{test.fitted}: mean error {test.mean_error:.2%}, worst {test.worst_error:.2%}"
+                f"held out: the {test.foretold} runs of most computation, up to {test.farther:.3g} x the others' ({test.reach}), "
+                f"predicted from the other {test.fitted}: mean error {test.mean_error:.2%}, worst {test.worst_error:.2%}"
             )
-        lines.append(f"{self.agreed} of {self.starts} starts ended at this optimum")
+        lines.append(
+            f"{self.agreed} of {self.starts} starts ended at this optimum; {self.resamples} of {RESAMPLES} resamples gave a law"
+        )
         return "\n".join(lines)
 
 
@@ -125,8 +147,8 @@ def fit_file(path: Path | str) -> Fit:
         FileError: no such file, a column is missing, a value is no number above 0, or there are fewer than six runs.
         SettingError: the runs can't tell the constants apart.
     """
-    table = read_runs(Path(path))
-    return fit(*table)
+    table, empty = read_runs(Path(path))
+    return replace(fit(*table), empty=empty)
 
 
 def fit(parameters: Any, tokens: Any, loss: Any, seed: int = 0) -> Fit:
@@ -136,21 +158,30 @@ def fit(parameters: Any, tokens: Any, loss: Any, seed: int = 0) -> Fit:
         seed: of the resamples.
 
     Raises:
-        SettingError: columns of different lengths, a value that is not above 0, too few runs, or fewer than three different
-            sizes of model or of data, from which E can't be told from A and B.
+        SettingError: columns of different lengths, a value that is not above 0, too few runs, fewer than three different
+            sizes of model or of data, from which E can't be told from A and B, or runs that do not follow one law.
     """
     N_R, D_R, L_R = columns = [np.asarray(column, dtype=np.float64) for column in (parameters, tokens, loss)]
     _check(columns)
+    refuse_rising(N_R, D_R, L_R)
     rows = Rows.of(N_R, D_R, L_R)
     candidates = starts(rows)
     theta_P5, value_P = solve(rows, candidates)
     best = int(value_P.argmin())
     law = _law(rows.constants(theta_P5[best]), f"fitted to {len(N_R)} runs", float(N_R.min()), float(D_R.min()))
-    laws = [_law(constants, "resample") for constants in _resampled(rows, theta_P5[best], seed)]
+    refuse_vanished(law, N_R, D_R)
+    laws = [_law(constants, "resample") for constants in _resampled(rows, theta_P5[best], seed) if sane(constants)]
+    if len(laws) < RESAMPLES / 2:
+        raise SettingError(
+            f"law: only {len(laws)} of {RESAMPLES} resamples of these runs give finite constants: the runs don't decide them; "
+            "add runs, with N and D varied apart"
+        )
     foretold = np.array([law.loss(N, D) for N, D in zip(N_R.tolist(), D_R.tolist())])
+    refuse_errors(foretold / L_R - 1)
     return Fit(
         law=law,
         runs=len(N_R),
+        resamples=len(laws),
         intervals={name: _interval([getattr(other, name) for other in laws]) for name in CONSTANTS},
         decision=_decision(law, laws, FARTHER * float((6 * N_R * D_R).max())),
         error=float(np.abs(foretold / L_R - 1).mean()),
@@ -160,13 +191,19 @@ def fit(parameters: Any, tokens: Any, loss: Any, seed: int = 0) -> Fit:
     )
 
 
-def read_runs(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The three columns of a CSV, as floats: whole numbers would overflow in 6 N D."""
+def read_runs(path: Path) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], int]:
+    """The three columns of a CSV, as floats (whole numbers would overflow in 6 N D), and how many lines were empty."""
+    empty = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with regular(path, SMALL).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             places = _places(path, next(reader, []))
-            read = [_run(path, reader.line_num, row, places) for row in reader if any(cell.strip() for cell in row)]
+            read = []
+            for row in reader:
+                if any(cell.strip() for cell in row):
+                    read.append(_run(path, reader.line_num, row, places))
+                else:
+                    empty += 1
     except OSError as error:
         raise file_error(path, error) from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -174,7 +211,7 @@ def read_runs(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if len(read) < FEWEST_RUNS:
         raise FileError(f"{path}: {len(read)} runs, at least {FEWEST_RUNS} are needed to fit five constants; add runs")
     N_R, D_R, L_R = np.array(read, dtype=np.float64).T
-    return N_R, D_R, L_R
+    return (N_R, D_R, L_R), empty
 
 
 def _places(path: Path, header: list[str]) -> dict[str, int]:
@@ -184,6 +221,8 @@ def _places(path: Path, header: list[str]) -> dict[str, int]:
         if column not in names:
             there = nearest(column, filter(None, names)).replace("allowed:", "its columns:")
             raise FileError(f"{path}: no column {column!r}; {there}; needed: {', '.join(COLUMNS)}")
+        if names.count(column) > 1:
+            raise FileError(f"{path}: {names.count(column)} columns are called {column!r}; rename or remove all but one")
     return {column: names.index(column) for column in COLUMNS}
 
 
@@ -196,8 +235,11 @@ def _run(path: Path, line: int, row: list[str], places: dict[str, int]) -> list[
             value = float(text)
         except ValueError:
             value = math.nan
-        if not (math.isfinite(value) and value > 0):
-            raise FileError(f"{path}: line {line}: {column} must be a number above 0, got {text!r}; mend or remove this run")
+        if not 0 < value <= LARGEST[column]:
+            raise FileError(
+                f"{path}: line {line}: {column} must be a number above 0 and at most {LARGEST[column]:g}, got {shown(text)}; "
+                "mend or remove this run"
+            )
         figures.append(value)
     return figures
 
@@ -205,14 +247,14 @@ def _run(path: Path, line: int, row: list[str], places: dict[str, int]) -> list[
 def _check(columns: list[np.ndarray]) -> None:
     if len({len(column) for column in columns}) > 1 or len(columns[0]) < FEWEST_RUNS:
         lengths = ", ".join(str(len(column)) for column in columns)
-        raise SettingError(f"fit: needs three columns of the same length, at least {FEWEST_RUNS}; got {lengths}")
+        raise SettingError(f"law: needs three columns of the same length, at least {FEWEST_RUNS}; got {lengths}")
     for name, column in zip(COLUMNS, columns):
-        if not (np.isfinite(column).all() and (column > 0).all()):
-            raise SettingError(f"fit: {name} must be finite and above 0 in all runs")
+        if not ((column > 0) & (column <= LARGEST[name])).all():
+            raise SettingError(f"law: {name} must be above 0 and at most {LARGEST[name]:g} in all runs")
         different = len(np.unique(column))
         if name != "loss" and different < 3:
             raise SettingError(
-                f"fit: {different} different {name} in these runs; it takes three to tell E from the rest: vary {name} more"
+                f"law: {different} different {name} in these runs; it takes three to tell E from the rest: vary {name} more"
             )
 
 
@@ -258,7 +300,10 @@ def _extrapolation(N_R: np.ndarray, D_R: np.ndarray, L_R: np.ndarray) -> Extrapo
         return None
     rows = Rows.of(N_R[kept], D_R[kept], L_R[kept])
     theta_P5, value_P = solve(rows, starts(rows))
-    law = _law(rows.constants(theta_P5[value_P.argmin()]), "all but the largest runs")
+    constants = rows.constants(theta_P5[value_P.argmin()])
+    if not sane(constants):
+        return None
+    law = _law(constants, "all but the largest runs")
     errors = np.abs(np.array([law.loss(N, D) for N, D in zip(N_R[rest].tolist(), D_R[rest].tolist())]) / L_R[rest] - 1)
     farther = float((N_R * D_R)[rest].max() / (N_R * D_R)[kept].max())
     return Extrapolation(len(kept), left_out, farther, float(errors.mean()), float(errors.max()))

@@ -3,7 +3,7 @@
     L(N, D) = E + A / N^alpha + B / D^beta             (arXiv 2203.15556, equation 2; nats per token)
 
 The constants were fitted to web text and models of 44M to 16B parameters. Far below that they are an assumption: good for
-choosing between shapes, worthless as a loss. `plan fit` finds constants for your own runs.
+choosing between shapes, worthless as a loss. `plan law` finds constants for your own runs.
 
 Repeated tokens are worth less than new ones, and parameters beyond what the unique tokens can teach likewise
 (arXiv 2305.16264, equations 5 and 6):

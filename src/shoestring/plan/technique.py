@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from shoestring import artifact
-from shoestring.errors import DamagedArtifact, FileError, SettingError, file_error, nearest
+from shoestring.errors import DamagedArtifact, FileError, SettingError, nearest, shown
+from shoestring.files import read_object
 from shoestring.measure import Hardware, predicted_usage
 from shoestring.plan.allocate import Wishes, allocate
 from shoestring.plan.explain import explain, lines
 from shoestring.plan.laws import LAWS, Law
+from shoestring.plan.trust import sane
 from shoestring.technique import Outside, Part, Prediction, Sketch, State, Technique, Work
 from shoestring.train import TrainingPlan
 from shoestring.train.settings import Precision
@@ -39,7 +41,7 @@ class Plan(Technique):
     budgeted: ClassVar[bool] = True
 
     law: Annotated[str, Outside(tuple(LAWS))] = "besiroglu"
-    """"besiroglu", "hoffmann", or a JSON file that `shoestring plan fit RUNS.csv --json` printed."""
+    """"besiroglu", "hoffmann", or a JSON file that `shoestring plan law RUNS.csv --json` printed."""
     context: Annotated[int, Field(ge=8)] | None = None
     """Tokens of a sequence; 256 on a CPU and 1024 on a GPU when not given."""
     reserve: Annotated[float, Field(ge=0, lt=1)] = 0.15
@@ -107,7 +109,7 @@ class Plan(Technique):
 
 
 def read_law(name: str) -> Law:
-    """A published law by name, or one from a file of `plan fit`.
+    """A published law by name, or one from a file of `plan law`.
 
     Raises:
         SettingError: neither a known name nor a file. FileError: the file holds no law.
@@ -116,13 +118,13 @@ def read_law(name: str) -> Law:
         return LAWS[name]
     file = Path(name)
     if not file.suffix:
-        raise SettingError(f"plan.law: {name!r} is no law; {nearest(name, LAWS)}, or a JSON file from plan fit")
+        raise SettingError(f"plan.law: {shown(name)} is no law; {nearest(name, LAWS)}, or a JSON file from plan law")
     try:
-        record = json.loads(file.read_text("utf-8"))
+        record = read_object(file)
         constants = {key: float(record[key]["value"]) for key in ("E", "A", "B", "alpha", "beta")}
         smallest = {key: float(record[key]) for key in ("smallest_parameters", "smallest_tokens")}
-    except OSError as error:
-        raise file_error(file, error) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise FileError(f"{file}: holds no law; give what `shoestring plan fit RUNS.csv --json` printed") from error
+        if not sane(np.array(list(constants.values()))):
+            raise ValueError("constants that no law has")
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise FileError(f"{file}: holds no law; give what `shoestring plan law RUNS.csv --json` printed") from error
     return Law(name=file.stem, source=f"fitted: {file.name}", **constants, **smallest)
