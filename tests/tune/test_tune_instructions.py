@@ -12,7 +12,7 @@ import pytest
 from shoestring.errors import FileError, ShoestringError
 from shoestring.tokenizer import Tokenizer
 from shoestring.tune import Conversations, encode, holds_messages, read_messages
-from shoestring.tune.instructions import Conversation
+from shoestring.tune.chat import Conversation
 
 TALK = [
     {"role": "system", "content": "Be brief."},

@@ -131,6 +131,17 @@ def test_merge_adapter(tmp_path: Path, adapter: Path, base: Path, tokenizer: Tok
         merge_adapter(base, tmp_path / "none")
 
 
+def test_the_command_that_merges(tmp_path: Path, adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from shoestring.cli.models import tune
+
+    tune("merge", str(adapter), tmp_path / "out", json=True)
+    assert json.loads(capsys.readouterr().out) == {"checkpoint": str(tmp_path / "out")}
+    with pytest.raises(SettingError, match="takes ADAPTER OUT and --base alone"):
+        tune("merge", str(adapter), tmp_path / "again", data="text.txt")
+    with pytest.raises(SettingError, match="--data: must be given"):
+        tune("lora", str(adapter), tmp_path / "again")
+
+
 def test_zeros_that_were_kept_stay(tmp_path: Path, tokenizer: Tokenizer, model: Transformer) -> None:
     for block in model.blocks:
         block.feed_forward.up.weight.data[:, ::2] = 0

@@ -19,8 +19,9 @@ from shoestring.train import Training, cut, train, write_log
 from shoestring.train.settings import Precision
 from shoestring.tune import cost
 from shoestring.tune.adapter import adapters, add_lora, chosen, merge, trainable_parameters
+from shoestring.tune.chat import encode
 from shoestring.tune.files import save_adapter
-from shoestring.tune.instructions import Conversations, encode, read_messages
+from shoestring.tune.instructions import Conversations, read_messages
 
 if TYPE_CHECKING:
     from shoestring.data.loader import Loader
@@ -50,7 +51,7 @@ class LoRA(Technique):
     reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
     uses: ClassVar[tuple[Part, ...]] = ("tokens",)
     gives: ClassVar[Part] = "checkpoint"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     rank: Count = 8
     """Rank of the learned change of each matrix."""
@@ -202,7 +203,11 @@ class LoRA(Technique):
         self, state: State, config: ModelConfig, tokenizer: Tokenizer, context: int, work: Work
     ) -> Loader | Conversations:
         if self.data is not None:
-            rows = [encode(tokenizer, messages, where) for where, messages in read_messages(self.data)]
+            found, rows = read_messages(self.data), []
+            for number, (where, messages) in enumerate(found):
+                rows.append(encode(tokenizer, messages, where))
+                if number % 64 == 0:
+                    work.progress("writing conversations as tokens", number / len(found))
             made = Conversations(rows, self.batch, context, work.seed, tokenizer.end)
             if made.dropped:
                 work.note(f"lora: {made.dropped} of {len(rows)} conversations have no answer within {context} tokens: left out")
