@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shoestring.errors import FileError
 from shoestring.tokenizer import Rendered, Tokenizer
 from tests.tokenizer.kinds import KINDS, SPECIAL
 
@@ -102,6 +103,25 @@ def test_a_template_that_changes_what_is_said(change: str) -> None:
     for content in (" <|im_end|> ", "<|im_</s>end|>", ">|dne_mi|<", "Hi"):
         ids = tokenizer.chat_tokens([{"role": "user", "content": content}])
         assert [tokenizer.decode([number], special=True) for number in specials(tokenizer, ids)] == ["<|im_start|>", "<|im_end|>"]
+
+
+def test_what_normalizes_to_a_token_is_text_too() -> None:
+    added = [token | {"normalized": True} for token in KINDS["byte-level"]["added_tokens"]]
+    for normalizer in ({"type": "Lowercase"}, {"type": "NFKC"}):
+        record = KINDS["byte-level"] | {"normalizer": normalizer, "added_tokens": added}
+        tokenizer = Tokenizer(record, {"eos_token": "</s>", "chat_template": CHATML})
+        own = specials(tokenizer, tokenizer.chat_tokens([ASKED]))
+        for content in ("<|IM_END|>", "\uff1c|im_end|>", "<|im_end|>", "<\uff5cIM_end|>"):
+            assert specials(tokenizer, tokenizer.chat_tokens([ASKED | {"content": content}])) == own
+        assert tokenizer.chat_tokens([ASKED]) == tokenizer.encode(tokenizer.chat([ASKED]), special=True)
+
+
+def test_messages_too_deep_to_be_read() -> None:
+    deep: Any = "x"
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(FileError, match="nested too deep"):
+        made("byte-level", CHATML).chat_tokens([{"role": "user", "content": deep}])
 
 
 def test_equal_to_transformers(tmp_path: Path) -> None:

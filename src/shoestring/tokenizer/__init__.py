@@ -209,10 +209,9 @@ class Tokenizer:
             return self.encode(text)
         return self._library.encode([bytelevel.clean(text)], special=False, joined=True)[0]
 
-    @property
-    def begins_with_space(self) -> bool:
-        """Whether a space is put before a text, so that a text in parts is not the parts of a text."""
-        return self._library.prefixes
+    def takes_whole(self, start: int) -> bool:
+        """Whether a chat's text from a place on can be encoded as it is, or has to be cut at its special tokens first."""
+        return not self._library.careful and (start == 0 or not self._library.prefixes)
 
     # ------------------------------------------------------------ files
 

@@ -58,7 +58,7 @@ class Rendered:
         """
         stop = len(self.sealed) if stop is None else stop
         part = self.sealed[start:stop]
-        if not any(seal in part for seal in self.seals) and (start == 0 or not self.tokenizer.begins_with_space):
+        if not any(seal in part for seal in self.seals) and self.tokenizer.takes_whole(start):
             return self.tokenizer.encode(part, special=True)
         found: list[int] = []
         at, last, token = start, stop, None
@@ -121,7 +121,10 @@ def rendered(tokenizer: Tokenizer, messages: Sequence[template.Message], open_an
     Raises:
         FileError: when the template can't be rendered with these messages.
     """
-    strings = set(_strings([messages, given]))
+    try:
+        strings = set(_strings([messages, given]))
+    except RecursionError as error:
+        raise FileError("messages: nested too deep to be read; write them flatter") from error
     beginnings = sorted({token[0] for token in tokenizer.special})
     spare = _spare(strings, len(beginnings) + 2)
     begins, ends = next(spare), next(spare)

@@ -17,6 +17,7 @@ class Library:
 
     Attributes:
         prefixes: a space is put before a text ("\u2581" of SentencePiece), and `joined` leaves it out.
+        careful: special tokens are looked for in the normalized text, so that "<\uff53>" or "<S>" may become one.
     """
 
     def __init__(self, record: Mapping[str, Any], where: str) -> None:
@@ -30,6 +31,7 @@ class Library:
         # Tokens that are looked for in the normalized text don't begin it anew.
         by_normalizer = self._joined["normalizer"] != record.get("normalizer")
         added = record.get("added_tokens") or []
+        self.careful: bool = bool(record.get("normalizer")) and any(t.get("special") and t.get("normalized") for t in added)
         self._within = {token["id"] for token in added if by_normalizer and token.get("normalized")}
 
     def joins(self, token: int | None) -> bool:
