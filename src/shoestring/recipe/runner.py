@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -16,7 +15,8 @@ import yaml
 
 from shoestring import artifact, measure
 from shoestring.artifact import write_whole
-from shoestring.errors import DeviceError, ShoestringError, file_error
+from shoestring.errors import DeviceError, FileError, ShoestringError, file_error
+from shoestring.files import read_object, to_json
 from shoestring.infer.probe import probe as probe_decoding
 from shoestring.measure import Hardware, Meter, Usage
 from shoestring.recipe import ledger, rows, store
@@ -145,8 +145,8 @@ def _threads(out: Path, watch: Watch) -> int:
     begun = out / "run.json"
     if begun.is_file() and "OMP_NUM_THREADS" not in os.environ:
         try:
-            return int(json.loads(begun.read_text("utf-8"))["threads"])
-        except (ValueError, KeyError, TypeError):
+            return int(read_object(begun)["threads"])
+        except (FileError, ValueError, KeyError, TypeError):
             watch.note(f"{begun}: can't be read; taking the number of threads anew")
     count = measure.free_threads()
     if count < measure.threads():
@@ -278,7 +278,7 @@ def _write(current: Run, status: str) -> None:
         "states": states,
         "store": relative(current.store),
     }
-    write_whole(current.out / "run.json", json.dumps(record, indent=1) + "\n")
+    write_whole(current.out / "run.json", to_json(record) + "\n")
 
 
 def _now() -> str:

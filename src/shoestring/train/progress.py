@@ -6,7 +6,6 @@ attention its causal half, recomputation nothing) over the vendor's dense peak o
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from shoestring.files import to_json
 from shoestring.measure import Hardware, Meter, Usage, human
 from shoestring.train.settings import Training
 
@@ -62,7 +62,7 @@ def write_log(folder: Path, log: Sequence[dict[str, Any]]) -> None:
     leaves the same bytes as one that was not.
     """
     kept = [{key: value for key, value in entry.items() if key not in CLOCKED} for entry in log]
-    (folder / "training.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in kept), "utf-8")
+    (folder / "training.jsonl").write_text("".join(to_json(entry, indent=None) + "\n" for entry in kept), "utf-8")
 
 
 def cut(log: Sequence[dict[str, Any]], steps: int, time_limit: float | None) -> dict[str, Any]:
