@@ -206,3 +206,9 @@ def test_more_than_six_factors_are_refused() -> None:
     long = recipe(**{f"step{n}": Change() for n in range(7)})
     with pytest.raises(SettingError, match="7 would be 128 runs"):
         check(long, [f"step{n}" for n in range(7)])
+
+
+@pytest.mark.parametrize("repeats", [0, -1, 1001, 10**300])
+def test_repeats_have_bounds(tmp_path: Path, repeats: int) -> None:
+    with pytest.raises(SettingError, match=r"repeats: must be from 1 to 1000"):
+        compose(recipe(), ["prune"], tmp_path / "out", repeats=repeats)

@@ -70,3 +70,12 @@ def test_no_text_raises_anything_but_a_setting_error(text: str) -> None:
         assert parse(text, "B", "x") > 0
     except SettingError:
         pass
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**400), 10**300, float("nan"), float("inf"), "9" * 5000 + " s", "1e400", "x" * 5000]
+)
+def test_amounts_beyond_bounds_are_one_short_line(value: object) -> None:
+    with pytest.raises(SettingError, match=r"budget\.time: ") as error:
+        parse(value, "s", "budget.time")  # type: ignore[arg-type]
+    assert len(str(error.value)) < 500

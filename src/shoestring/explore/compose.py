@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from shoestring.artifact import write_whole
-from shoestring.errors import SettingError, nearest
+from shoestring.errors import SettingError, nearest, shown
 from shoestring.explore.composition import Composition, Trial, now
 from shoestring.explore.factorial import Cell, combinations, effects, unusable
 from shoestring.measure import Quantity, total
@@ -24,6 +24,7 @@ from shoestring.recipe import Recipe, Row, Run, Silent, Watch, run
 from shoestring.recipe.place import refuse_foreign
 
 MOST_FACTORS = 6
+MOST_REPEATS = 1000
 COSTS = ("seconds", "flops", "energy", "money")
 
 
@@ -52,8 +53,8 @@ def compose(
     """
     out, watch = Path(out), watch or Silent()
     factors = check(recipe, factors)
-    if repeats < 1:
-        raise SettingError(f"repeats: must be at least 1, got {repeats}")
+    if not 1 <= repeats <= MOST_REPEATS:
+        raise SettingError(f"repeats: must be from 1 to {MOST_REPEATS}, got {shown(repeats)}")
     refuse_foreign(out, "compose.json", ("recipe", "factors"), also=("runs",))
     started = now()
     subsets = [set(subset) for size in range(len(factors), -1, -1) for subset in itertools.combinations(factors, size)]
@@ -93,8 +94,8 @@ def check(recipe: Recipe, factors: Sequence[str]) -> tuple[str, ...]:
         SettingError: says every factor that can't be one, and why.
     """
     steps = {step.name: step for step in recipe.steps if not step.automatic}
-    wrong = [f"factors: no step called {name!r}; {nearest(name, steps)}" for name in factors if name not in steps]
-    wrong += [f"factors: {name!r} is named twice" for name in sorted(set(factors)) if list(factors).count(name) > 1]
+    wrong = [f"factors: no step called {shown(name)}; {nearest(name, steps)}" for name in factors if name not in steps]
+    wrong += [f"factors: {shown(name)} is named twice" for name in sorted(set(factors)) if list(factors).count(name) > 1]
     if not 1 <= len(factors) <= MOST_FACTORS:
         runs = f"; {len(factors)} would be {2 ** len(factors)} runs" if factors else ""
         wrong.append(f"factors: name one to {MOST_FACTORS} steps{runs}")

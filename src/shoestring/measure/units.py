@@ -70,12 +70,12 @@ def parse(text: str | int | float, unit: Unit, where: str) -> float:
     """
     if isinstance(text, bool) or not isinstance(text, (str, int, float)):
         raise _wrong(text, unit, where)
-    value = float(text) if isinstance(text, (int, float)) else _sum_of_parts(text, unit, where)
+    value = _sum_of_parts(text, unit, where) if isinstance(text, str) else text
     if not 0 < value <= LARGEST:
         raise SettingError(
             f"{where}: must be above 0 and at most {LARGEST:g} {unit}, got {shown(text)}; leave it out for no limit"
         )
-    return value
+    return float(value)
 
 
 def _sum_of_parts(text: str, unit: Unit, where: str) -> float:
@@ -101,4 +101,4 @@ def _sum_of_parts(text: str, unit: Unit, where: str) -> float:
 
 
 def _wrong(text: object, unit: Unit, where: str) -> SettingError:
-    return SettingError(f"{where}: can't read {text!r} as an amount of {unit}; write for example {_EXAMPLES[unit]}")
+    return SettingError(f"{where}: can't read {shown(text)} as an amount of {unit}; write for example {_EXAMPLES[unit]}")

@@ -46,7 +46,7 @@ class Plan(Technique):
     """Tokens of a sequence; 256 on a CPU and 1024 on a GPU when not given."""
     reserve: Annotated[float, Field(ge=0, lt=1)] = 0.15
     """Share of what is left that stays unused, for what predictions miss."""
-    epochs: Annotated[float, Field(gt=0)] = 16.0
+    epochs: Annotated[float, Field(gt=0, le=1e6)] = 16.0
     """How often the text is read at the most; what more brings is next to nothing (arXiv 2305.16264)."""
     smallest: Annotated[int, Field(ge=32, multiple_of=32)] = 64
     """Least width to consider."""
