@@ -86,7 +86,8 @@ class Pretrained(Technique):
         with writing(work.out, "checkpoint", about) as folder:
             about["facts"] = {**write(model, tokenizer, folder, dtype), "vocabulary": model.config.vocabulary}
             assert model.origin is not None
-            kept = model.origin.dtype if self.dtype == "auto" else dtype  # later steps store what was asked for here
+            # Later steps store what was asked for here; "auto" over float32 beside packed layers stays float32.
+            kept = model.origin.dtype if self.dtype == "auto" else dtype
             origin = replace(model.origin, source=named(self.source), dtype=kept)
             write_origin(origin, folder, changed=False, **about["origin"])
         work.note(f"{self.source}: {cost.parameters(model.config) / 1e6:.1f} M parameters, {next(model.parameters()).dtype}")

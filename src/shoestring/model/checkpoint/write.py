@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def write(model: Transformer, tokenizer: Tokenizer | None, folder: Path, dtype: 
         dtype: of the weights on disk. When None, weights that are float32 in memory are stored as their origin was, if that
             was float16 or bfloat16 (a GGUF file counts as float16, which holds its blocks to 11 bits, bfloat16 to 8); else as
             bfloat16 beside packed layers; else as float32. Weights that float16 can't hold are stored as bfloat16 then.
-            Packed layers keep their own.
+            Packed layers keep their own. One that is given counts as the origin's for later steps.
 
     Returns:
         Facts: disk_bytes (of all files now in the folder), sparsity and bits_per_weight of the blocks' matrices.
@@ -66,6 +67,7 @@ def write(model: Transformer, tokenizer: Tokenizer | None, folder: Path, dtype: 
     packed = {name: module for name, module in model.named_modules() if isinstance(module, PackedLinear)}
     family = writing_family(model.config, bool(packed))
     theirs = family.names(model.config)
+    origin = model.origin if dtype is None or model.origin is None else replace(model.origin, dtype=dtype)
     stored, dtype = _stored(model, dtype, bool(packed), folder)
     tensors = {}
     for name, tensor in stored.items():
@@ -86,9 +88,9 @@ def write(model: Transformer, tokenizer: Tokenizer | None, folder: Path, dtype: 
         _write_json(folder / GENERATION, generation)
     if tokenizer is not None:
         tokenizer.save(folder)
-    if model.origin is not None:
-        write_origin(model.origin, folder)
-        for name, text in model.origin.texts.items() if tokenizer is not None else ():
+    if origin is not None:
+        write_origin(origin, folder)
+        for name, text in origin.texts.items() if tokenizer is not None else ():
             write_whole(folder / name, text)
     return {"disk_bytes": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()), **facts(model, dtype)}
 
