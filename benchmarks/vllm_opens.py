@@ -69,8 +69,8 @@ def side(python: str, *arguments: str) -> dict[str, Any]:
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"tokens"')]
     if lines:
         return json.loads(lines[-1])
-    errors = [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line]
-    return {"failed": (errors or ["no output"])[-1].strip()[-400:]}
+    errors = [line for line in (done.stdout + done.stderr).splitlines() if "Error: " in line]  # the first is the cause
+    return {"failed": (errors or ["no output"])[0].strip()[-400:]}
 
 
 def agreement(one: list[list[int]], other: list[list[int]]) -> dict[str, int]:
