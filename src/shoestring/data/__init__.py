@@ -5,6 +5,7 @@ from shoestring.data.exact import Exact
 from shoestring.data.minhash import MinHash
 from shoestring.data.quality import Quality
 from shoestring.data.readers import read, read_texts
+from shoestring.data.records import records
 from shoestring.data.run import run_on_files
 from shoestring.data.tokenize import Tokenize
 from shoestring.data.tokens import Tokens, open_tokens
@@ -29,5 +30,6 @@ __all__ = [
     "open_tokens",
     "read",
     "read_texts",
+    "records",
     "run_on_files",
 ]
