@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoestring import data
-from shoestring.data import readers
+from shoestring import artifact, data
+from shoestring.data import documents, readers
+from shoestring.data.readers import Document
 from shoestring.errors import FileError
+from shoestring.technique import State, Work
 
 
 def test_reads_every_kind_in_a_folder_in_order(tmp_path: Path) -> None:
@@ -28,9 +36,9 @@ def test_reads_every_kind_in_a_folder_in_order(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["five", None], "score": [1, 2]}), tmp_path / "e.parquet")
     (tmp_path / "ignored.bin").write_bytes(b"\xff")
     found = list(data.read(tmp_path))
-    assert [d.text for d in found] == ["one", "x", "two\n", "dré", "four", "five"]
-    assert [d.source for d in found] == ["web", "a", "b", "c", "d", "e"]
-    assert [d.id for d in found] == ["a.jsonl:1", "a.jsonl:3", "b/two.txt", "c.txt.xz", "d.jsonl.xz:1", "e.parquet:1"]
+    assert [d.text for d in found] == ["one", "x", "two\n", "dré", "four", "five", ""]
+    assert [d.source for d in found] == ["web", "a", "b", "c", "d", "e", "e"]
+    assert [d.id for d in found][:6] == ["a.jsonl:1", "a.jsonl:3", "b/two.txt", "c.txt.xz", "d.jsonl.xz:1", "e.parquet:1"]
     assert json.loads(found[0].metadata or "") == {"url": "u"}
     assert json.loads(found[5].metadata or "") == {"score": 1}
 
@@ -41,15 +49,12 @@ def test_byte_order_mark_and_any_ending_are_plain_text(tmp_path: Path) -> None:
     assert data.read_texts(path) == ["hello"]
 
 
-@given(st.text(alphabet="ab \n", min_size=1, max_size=400), st.integers(2, 50))
-def test_pieces_join_to_the_text(text: str, size: int) -> None:
-    before = readers.PIECE
-    readers.PIECE = size
-    try:
-        pieces = list(readers._pieces(text, "x.txt"))
-    finally:
-        readers.PIECE = before
+@given(st.text(alphabet="ab \n", min_size=1, max_size=400), st.integers(2, 50), st.integers(1, 100))
+def test_pieces_join_to_the_text(text: str, size: int, at_once: int) -> None:
+    parts = [text[at : at + at_once] for at in range(0, len(text), at_once)]
+    pieces = list(readers._pieces(iter(parts), "x.txt", size))
     assert "".join(p.text for p in pieces) == text
+    assert pieces == list(readers._pieces(iter([text]), "x.txt", size))
     assert len({p.id for p in pieces}) == len(pieces)
     assert all(len(p.text) <= size for p in pieces)
 
@@ -60,11 +65,14 @@ def test_pieces_join_to_the_text(text: str, size: int) -> None:
         ("a.txt", b"good\xff", r"a\.txt: not UTF-8 at byte 4 \(0xff\)"),
         ("m.txt", b"\xef\xbb\xbfgood\xff", r"not UTF-8 at byte 7 "),
         ("b.jsonl", b'{"text": "ok"}\n{"text": "\xe9"}\n', r"b\.jsonl: not UTF-8 at byte 25 \(0xe9\)"),
-        ("c.jsonl", b'{"text": 1}', r"line 1 has no 'text' that is a string \(it has: text\)"),
-        ("c.jsonl", b'{"body": "x"}', r"it has: body"),
-        ("c.jsonl", b"[1]", r"it has: list"),
-        ("c.jsonl", b'{"text": "ok"}\n{oops', r"line 2 is not JSON"),
+        ("c.jsonl", b'{"text": 1}', r"c\.jsonl:1: no 'text' that is a string \(no field holds text; it has: text\)"),
+        ("c.jsonl", b'{"body": "x"}', r"fields that hold text: body\); name one with `field`"),
+        ("c.jsonl", b"[1]", r"a list, not an object"),
+        ("c.jsonl", b'{"text": "ok"}\n{oops', r"c\.jsonl:2: not JSON"),
         ("c.jsonl", b'{"text": "\\ud800"}', r"lone surrogate"),
+        ("d.md", b"a\x00b", r"holds NUL bytes"),
+        ("d.docx", b"PK", r"\.docx files hold no plain text"),
+        ("d.tgz", b"", r"is an archive"),
         ("d.txt", b"", r"holds no text"),
         ("d.jsonl", b'{"text": "  "}', r"holds no text"),
         ("e.parquet", b"not parquet", r"can't be read as Parquet"),
@@ -81,7 +89,7 @@ def test_broken_files_end_in_one_line(tmp_path: Path, name: str, content: bytes,
 
 def test_parquet_without_text(tmp_path: Path) -> None:
     pq.write_table(pa.table({"body": ["x"]}), tmp_path / "a.parquet")
-    with pytest.raises(FileError, match="no column 'text' of strings \\(it has: body\\)"):
+    with pytest.raises(FileError, match=r"row 1: no 'text' that is a string \(fields that hold text: body"):
         list(data.read(tmp_path))
 
 
@@ -91,3 +99,52 @@ def test_missing_and_empty_places(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no file of a known kind"):
         list(data.read(tmp_path))
     assert readers.size(tmp_path / "nowhere") == 0
+
+
+def test_a_folder_counts_what_it_leaves_out(tmp_path: Path, work: Callable[[str], Work]) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, content in {
+        "a.json": '[{"text": "array"}]',
+        "b.csv": "text,n\r\ncell,1\r\n",
+        "c.txt": "plain\r\ntext\rend",
+        "config.json": '{"width": 1}',
+        "broken.json": "{",
+        "photo.JPG": "x",
+    }.items():
+        (folder / name).write_bytes(content.encode())
+    (folder / os.fsdecode(b"odd\xff.txt")).write_text("odd")
+    left_out: Counter[str] = Counter()
+    assert [d.text for d in data.read(folder, left_out=left_out)] == ["array", "cell", "plain\ntext\nend", "odd"]
+    assert left_out == {".json that can't be read as rows": 1, ".json without 'text'": 1, ".jpg": 1}
+    task, notes = work("corpus"), []
+    data.Corpus(source=str(folder)).apply(State(), replace(task, note=notes.append))
+    assert notes[0].startswith("corpus: 3 files of the folder left out: 1 .jpg, 1 .json that")
+    assert artifact.manifest(task.out).about["files_left_out"] == dict(left_out)
+    assert pq.read_table(task.out / documents.FILE)["id"].to_pylist()[-1] == "odd\\udcff.txt"
+
+
+def test_a_field_can_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"body": "x", "text": "y", "score": 1}]')
+    assert list(data.read(path, field="body")) == [Document("a.json:1", "x", "a", '{"score": 1, "text": "y"}')]
+    assert data.read_texts(path) == ["y"]
+
+
+def test_metadata_is_json_whatever_the_other_fields_hold(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["x"], "n": [float("nan")], "b": [b"\xff"], "s": ["\n"]}), tmp_path / "a.parquet")
+    (found,) = data.read(tmp_path)
+    assert json.loads(found.metadata or "") == {"n": "nan", "b": "1 bytes", "s": "\n"}
+    (tmp_path / "b.jsonl").write_text('{"text": "x", "deep": ' + "[" * 900 + "]" * 900 + ', "source": "\\ud800"}')
+    (found,) = data.read(tmp_path / "b.jsonl")
+    assert found.source == "\\ud800"
+
+
+@given(st.binary(max_size=60), st.sampled_from([".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet", ".jsonl.gz", ".json.zst"]))
+def test_any_bytes_are_documents_or_one_line(content: bytes, ending: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a{ending}"
+        path.write_bytes(content)
+        with suppress(FileError):
+            for document in data.read(path):
+                assert (document.text + document.id + document.source).encode()

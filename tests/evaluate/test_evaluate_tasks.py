@@ -141,3 +141,26 @@ def test_bad_files(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(FileError, match="not UTF-8 at byte 0"):
         read_rows(tmp_path / "b.jsonl")
+
+
+@pytest.mark.parametrize("label", ["1", 1, 1.0])
+def test_a_label_may_be_a_text(tmp_path: Path, label: object) -> None:
+    row = {"ind": 1, "ctx": "A", "endings": ["b", "c"], "label": label}
+    assert read_rows(write(tmp_path / "a.jsonl", [row])) == [Choice((("A", " b"), ("A", " c")), 1)]
+
+
+@pytest.mark.parametrize("label", ["2", "-1", "1.0", "", "a", "١", True, 0.5, None, [1], 10**400, "9" * 5000])
+def test_other_labels_are_refused_in_one_short_line(tmp_path: Path, label: object) -> None:
+    path = write(tmp_path / "a.jsonl", [{"ctx": "A", "endings": ["b", "c"], "label": label}])
+    with pytest.raises(FileError, match=r"a\.jsonl:1: label must be the number of a choice, 0 to 1") as caught:
+        read_rows(path)
+    assert len(str(caught.value)) < 800
+
+
+def test_rows_of_any_form_of_file(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("context,answer\nA,b\n")
+    (tmp_path / "b.json").write_text(json.dumps([{"context": "A", "answer": "b"}], indent=1))
+    assert read_rows(tmp_path / "a.csv") == read_rows(tmp_path / "b.json") == [Exact("A", "b")]
+    (tmp_path / "c.jsonl").write_text('{"context": "\\ud800", "answer": "b"}')
+    with pytest.raises(FileError, match="context must be a non-empty string"):
+        read_rows(tmp_path / "c.jsonl")

@@ -262,7 +262,7 @@ def test_files(tmp_path: Path, name: str) -> None:
         ("", "holds no conversations"),
         ("{", ":1: not JSON"),
         ('{"text": "a"}', r":1: not a row of chat data; its keys are \['text'\], and the forms that are read have messages;"),
-        ("[1]", ":1: not a row of chat data; it is"),
+        ("[1]", ":1: a list, not an object"),
         ('{"messages": []}', ":1: needs messages, a list of objects"),
         ('{"messages": {"role": "user"}}', ":1: needs messages, a list of objects"),
         ('{"messages": ["user"]}', "a message needs a role and a content, got 'user'"),

@@ -5,7 +5,7 @@ from shoestring.data.exact import Exact
 from shoestring.data.minhash import MinHash
 from shoestring.data.quality import Quality
 from shoestring.data.readers import read, read_texts
-from shoestring.data.records import records
+from shoestring.data.rows import records
 from shoestring.data.run import run_on_files
 from shoestring.data.tokenize import Tokenize
 from shoestring.data.tokens import Tokens, open_tokens

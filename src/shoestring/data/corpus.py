@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from shoestring import artifact
-from shoestring.data import cost, documents, readers, stdlib
+from shoestring.data import cost, documents, kinds, readers, stdlib
 from shoestring.data.readers import Document
 from shoestring.errors import FileError
 from shoestring.measure import Hardware
@@ -24,7 +24,12 @@ from shoestring.technique import Outside, Part, Prediction, Sketch, State, Techn
 
 
 def read(
-    source: str | tuple[str, ...], sources: tuple[str, ...] | None, limit: int | None, drops: Counter[str]
+    source: str | tuple[str, ...],
+    sources: tuple[str, ...] | None,
+    limit: int | None,
+    drops: Counter[str],
+    field: str = readers.TEXT,
+    left_out: Counter[str] | None = None,
 ) -> Iterator[Document]:
     """The documents of a corpus in order, ids made unique.
 
@@ -32,13 +37,19 @@ def read(
         source: "python-stdlib", or one or several paths.
         sources: keep only documents of these sources.
         limit: keep this many, those with the smallest hash of the id: an even sample that no order of files bends.
-        drops: counts what is left out, by reason.
+        drops: counts documents that are left out, by reason.
+        field: the field of rows that holds the text.
+        left_out: counts files of folders that are not read, by ending and reason.
 
     Raises:
         FileError: missing, unreadable or empty files, or no document of the wanted sources.
     """
     given = (source,) if isinstance(source, str) else source
-    found = _unique(d for name in given for d in (stdlib.read() if name == stdlib.NAME else readers.read(name)))
+    found = _unique(
+        d
+        for name in given
+        for d in (stdlib.read() if name == stdlib.NAME else readers.read(name, field=field, left_out=left_out))
+    )
     seen: set[str] = set()
 
     def wanted() -> Iterator[Document]:
@@ -87,9 +98,10 @@ Source = Annotated[str, Outside((stdlib.NAME,))]
 
 
 class Corpus(Technique):
-    """Reads text, JSON lines, Parquet or folders of them, or the embedded Python standard library, as a corpus."""
+    """Reads text, JSON, CSV, Parquet or folders of them, or the embedded Python standard library, as a corpus."""
 
     name: ClassVar[str] = "corpus"
+    version: ClassVar[int] = 2
     room: ClassVar[str] = "data"
     row: ClassVar[str] = ""
     gives: ClassVar[Part] = "corpus"
@@ -98,6 +110,8 @@ class Corpus(Technique):
     """"python-stdlib" or a path, or several."""
     sources: tuple[Word, ...] | None = None
     """Keep only documents of these sources, such as ["prose"]; null keeps all."""
+    field: Word = readers.TEXT
+    """The field (column) of rows in JSON, CSV or Parquet that holds the text."""
     limit: int | None = Field(default=None, gt=0)
     """Keep at most this many documents, an even sample."""
 
@@ -118,15 +132,18 @@ class Corpus(Technique):
     def apply(self, state: State, work: Work) -> State:
         """Read, write, record where it came from."""
         record: dict[str, Any] = {}
-        digest, drops = hashlib.sha256(), Counter[str]()
+        digest, drops, left_out = hashlib.sha256(), Counter[str](), Counter[str]()
         work.progress(f"corpus: reading {self.source}")
         with artifact.writing(work.out, "corpus", record) as folder:
-            found = read(self.source, self.sources, self.limit, drops)
+            found = read(self.source, self.sources, self.limit, drops, self.field, left_out)
             totals = documents.write(batches(found, digest), folder / documents.FILE)
             if not totals.sources:
                 raise FileError(f"{self.source}: holds no text; name a file or folder with some")
             origin = {"source": self.source, "sha256": digest.hexdigest(), "python": platform.python_version()}
             record |= totals.about() | {"drops": dict(sorted(drops.items())), "origin": origin}
+            record["files_left_out"] = dict(sorted(left_out.items()))
+        if left_out:
+            work.note(kinds.left_out_note(self.name, left_out))
         work.note(f"corpus: {record['documents']:,} documents, {record['bytes'] / 1e6:.2f} MB of {_listed(record['sources'])}")
         return state.with_("corpus", work.out)
 

@@ -1,29 +1,29 @@
-"""Text files in: plain text, JSON lines, Parquet, folders of those, `.xz` of the first two. Mistakes name file and place.
+"""Documents of files: plain text, and the texts in rows of JSON, CSV or Parquet; folders of those. Mistakes name file and place.
 
 Documents come in a fixed order (folders sorted by path), each as (id, text, source, metadata).
 """
 
 from __future__ import annotations
 
+import io
 import json
-import lzma
-import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any, NamedTuple
 
 from shoestring.artifact import MANIFEST
-from shoestring.data import documents
-from shoestring.errors import FileError, file_error
+from shoestring.data import documents, kinds
+from shoestring.data.packed import unpacked
+from shoestring.data.rows import Row, rows_of
+from shoestring.errors import FileError, shown
 
-LINES = (".jsonl", ".ndjson")
-TEXTS = (".txt", ".text", ".md", ".rst", ".tex", ".html", ".py", ".c", ".h", ".cpp", ".rs", ".go", ".java", ".js", ".ts", ".sh")
-"""Endings that count as plain text inside a folder; a file named by itself is plain text whatever its ending."""
 PIECE = 1 << 16
-"""Bytes above which a plain-text file is cut into documents, at blank lines where there are some."""
+"""Characters above which a plain-text file is cut into documents, at blank lines where there are some."""
+WHOLE = 1 << 30
+"""Characters of the longest plain-text file that is read as one text."""
+TEXT = "text"
+"""The field of a row that holds its text, unless another one is named."""
 
 
 class Document(NamedTuple):
@@ -35,80 +35,64 @@ class Document(NamedTuple):
     metadata: str | None = None
 
 
-def read(path: Path | str, pieces: bool = True) -> Iterator[Document]:
+def read(path: Path | str, pieces: bool = True, field: str = TEXT, left_out: Counter[str] | None = None) -> Iterator[Document]:
     """The documents of a file, a folder or a corpus artifact, empty ones too.
 
     Args:
-        pieces: cut long plain-text files into documents of about `PIECE` bytes; joined, they are the file.
+        pieces: cut long plain-text files into documents of about `PIECE` characters; joined, they are the file.
+        field: the field (column) of rows that holds the text.
+        left_out: counts files of a folder that are not read, by ending and reason.
 
     Raises:
-        FileError: missing, empty, not UTF-8 (with the byte's offset), a JSON line or a column that does not fit.
+        FileError: missing, empty, not UTF-8 (with the byte's offset), a row or a column that does not fit.
     """
     path = Path(path)
-    found = False
     if (path / MANIFEST).is_file():
         yield from _read_corpus(path)
         return
-    for file in files(path):
-        name = file.name if file == path else file.relative_to(path).as_posix()
-        for document in _read_file(file, name, pieces):
+    left_out = Counter() if left_out is None else left_out
+    listed, found = kinds.files(path), False
+    left_out.update(listed.left_out)
+    for file in listed.found:
+        if file != path and (reason := _no_documents(file, field)):
+            left_out[f"{kinds.kind(file).ending} {reason}"] += 1
+            continue
+        name = _printable(file.name if file == path else file.relative_to(path).as_posix())
+        for document in _read_file(file, name, pieces, field):
             found = found or bool(document.text.strip())
             yield document
     if not found:
-        raise FileError(f"{path}: holds no text; name a file or folder with some")
+        without = f" (left out: {kinds.listed(left_out)})" if left_out else ""
+        raise FileError(f"{path}: holds no text{without}; name a file or folder with some")
 
 
-def read_texts(path: Path | str) -> list[str]:
+def read_texts(path: Path | str, field: str = TEXT, note: Callable[[str], None] | None = None) -> list[str]:
     """The texts of a file, a folder or a corpus artifact; a plain-text file is one text.
+
+    Args:
+        note: told once which files of a folder were left out.
 
     Raises:
         FileError: as `read`.
     """
-    return [document.text for document in read(path, pieces=False) if document.text.strip()]
-
-
-def files(path: Path) -> list[Path]:
-    """The files that hold text: the one that is named, or those of a folder, sorted.
-
-    Raises:
-        FileError: there is none.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileError(f"{path}: no such file or folder; check the path")
-    if path.is_file():
-        return [path]
-    if (path / MANIFEST).is_file():
-        return [documents.parquet(path)]
-    found = sorted(_walk(path), key=lambda p: p.relative_to(path).as_posix())
-    if not found:
-        kinds = ", ".join((*TEXTS, *LINES, ".parquet"))
-        raise FileError(f"{path}: no file of a known kind in this folder; known: {kinds}, .xz of text and JSON lines")
-    return found
+    left_out: Counter[str] = Counter()
+    texts = [document.text for document in read(path, False, field, left_out) if document.text.strip()]
+    if left_out and note is not None:
+        note(kinds.left_out_note(str(path), left_out))
+    return texts
 
 
 def size(path: Path | str) -> float:
     """Bytes of text to expect of a path, from file sizes alone; 0 when nothing is there. Packed files count fourfold."""
-    path = Path(path)
     try:
-        return float(sum(f.stat().st_size * (4 if f.suffix in (".xz", ".parquet") else 1) for f in files(path)))
+        return float(sum(file.stat().st_size * _unfolding(file) for file in kinds.files(path).found))
     except (FileError, OSError):
         return 0.0
 
 
-def decode(content: bytes, path: Path, offset: int = 0) -> str:
-    """UTF-8 to text, a byte-order mark left out, line ends as they are.
-
-    Raises:
-        FileError: with the offset of the first bad byte in the (unpacked) file.
-    """
-    try:
-        return content.decode("utf-8-sig" if offset == 0 else "utf-8")
-    except UnicodeDecodeError as error:
-        # Python counts from behind a byte-order mark.
-        mark = 3 if offset == 0 and content.startswith(b"\xef\xbb\xbf") else 0
-        at, byte = offset + error.start + mark, error.object[error.start]
-        raise FileError(f"{path}: not UTF-8 at byte {at} (0x{byte:02x}); convert it, for example with iconv") from error
+def _unfolding(file: Path) -> int:
+    kind = kinds.kind(file)
+    return 4 if kind.packing or kind.form == "parquet" else 1
 
 
 def _read_corpus(path: Path) -> Iterator[Document]:
@@ -117,107 +101,122 @@ def _read_corpus(path: Path) -> Iterator[Document]:
             yield Document(**record)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Files of known kinds; hidden ones, and artifacts that we made inside the folder, are not the user's text."""
-    for top, folders, names in os.walk(folder):
-        folders[:] = [f for f in folders if not f.startswith(".") and not (Path(top) / f / MANIFEST).is_file()]
-        yield from (Path(top) / name for name in names if not name.startswith(".") and _readable(Path(name)))
-
-
-def _readable(path: Path) -> bool:
-    inner = Path(path.stem).suffix.lower() if path.suffix == ".xz" else path.suffix.lower()
-    return inner in TEXTS or inner in LINES or path.suffix.lower() == ".parquet"
-
-
-def _read_file(path: Path, name: str, pieces: bool) -> Iterator[Document]:
-    inner = Path(path.stem).suffix.lower() if path.suffix == ".xz" else path.suffix.lower()
+def _no_documents(file: Path, field: str) -> str:
+    """Why a folder's .json, .csv or .tsv is no file of documents, judged by its first row: they often hold other things."""
+    if kinds.kind(file).form not in ("json", "csv"):
+        return ""
     try:
-        if path.suffix.lower() == ".parquet":
-            yield from _read_parquet(path, name)
-        elif inner in LINES:
-            with _open(path) as stream:
-                yield from _read_lines(stream, path, name)
-        else:
-            with _open(path) as stream:
-                text = decode(stream.read(), path)
-            yield from _pieces(text, name) if pieces else [Document(name, text, _stem(name))]
-    except OSError as error:
-        raise file_error(path, error) from error
-    except (lzma.LZMAError, EOFError) as error:
-        raise FileError(f"{path}: can't be unpacked as .xz ({error}); it is damaged or not that kind of file") from error
+        first = next(rows_of(file), None)
+    except FileError:
+        return "that can't be read as rows"
+    return "" if first is None or isinstance(first.record.get(field), str) else f"without {shown(field)}"
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, lzma.open(path, "rb")) if path.suffix == ".xz" else path.open("rb")
-
-
-def _read_lines(stream: BinaryIO, path: Path, name: str) -> Iterator[Document]:
-    offset = 0
-    for number, line in enumerate(stream, 1):
-        text = decode(line, path, offset)
-        offset += len(line)
-        if not text.strip():
-            continue
-        try:
-            record = json.loads(text)
-        except ValueError as error:
-            raise FileError(f"{path}: line {number} is not JSON ({error}); mend or remove the line") from error
-        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-            keys = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-            raise FileError(f"{path}: line {number} has no 'text' that is a string (it has: {keys}); name the field 'text'")
-        # Lone surrogates are valid JSON but not text that UTF-8 can hold.
-        if any("\ud800" <= c <= "\udfff" for c in record["text"]):
-            raise FileError(f"{path}: line {number} has a lone surrogate (\\ud800-\\udfff) in 'text'; mend or remove the line")
-        yield _from_record(record, f"{name}:{number}", _stem(name))
-
-
-def _read_parquet(path: Path, name: str) -> Iterator[Document]:
-    try:
-        opened = pq.ParquetFile(path)
-        columns = opened.schema_arrow.names
-        if "text" not in columns or not _is_text(opened.schema_arrow.field("text").type):
-            raise FileError(f"{path}: no column 'text' of strings (it has: {', '.join(columns)}); name the column 'text'")
-        number = 0
-        for batch in opened.iter_batches(batch_size=documents.ROWS):
-            for record in batch.to_pylist():
-                number += 1
-                if record["text"] is not None:
-                    yield _from_record(record, f"{name}:{number}", _stem(name))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise FileError(f"{path}: can't be read as Parquet ({error}); it is damaged or not that kind of file") from error
-
-
-def _from_record(record: dict[str, Any], name: str, source: str) -> Document:
-    rest = {key: value for key, value in record.items() if key not in ("text", "source") and value is not None}
-    given = record.get("source")
-    found = given if isinstance(given, str) and given else source
-    return Document(name, record["text"], found, json.dumps(rest, sort_keys=True, default=str) if rest else None)
-
-
-def _pieces(text: str, name: str) -> Iterator[Document]:
-    """One document, or several of about `PIECE` characters that end where a paragraph, else a line, ends."""
-    if len(text) <= PIECE:
-        yield Document(name, text, _stem(name))
+def _read_file(path: Path, name: str, pieces: bool, field: str) -> Iterator[Document]:
+    kind = kinds.named(path)
+    if kind.form == "text":
+        with unpacked(path, kind.packing) as stream:
+            yield from (
+                _pieces(_plain(stream.text(), path), name, PIECE) if pieces else [_whole(_plain(stream.text(), path), name, path)]
+            )
         return
-    start, number = 0, 0
-    while start < len(text):
-        end = start + PIECE
-        if end < len(text):
+    for row in rows_of(path):
+        yield _from_row(row, field, f"{name}:{row.number}", _stem(name))
+
+
+def _plain(parts: Iterator[str], path: Path) -> Iterator[str]:
+    """A plain text as it comes, every line end as "\\n": it must not depend on the system that a file was made on."""
+    ends = io.IncrementalNewlineDecoder(None, translate=True)
+    for part in parts:
+        if "\0" in part:
+            raise FileError(f"{path}: holds NUL bytes, so it is no UTF-8 text but a binary file or UTF-16; convert it")
+        yield ends.decode(part)
+    yield ends.decode("", final=True)
+
+
+def _whole(parts: Iterator[str], name: str, path: Path) -> Document:
+    kept, length = [], 0
+    for part in parts:
+        kept.append(part)
+        length += len(part)
+        if length > WHOLE:
+            raise FileError(f"{path}: more than {WHOLE:,} characters in one text; cut it, or make a corpus of it first")
+    return Document(name, "".join(kept), _stem(name))
+
+
+def _pieces(parts: Iterator[str], name: str, size: int) -> Iterator[Document]:
+    """One document, or several of about `size` characters that end where a paragraph, else a line, ends."""
+    text, start, number = "", 0, 0
+    for part in parts:
+        text, start = text[start:] + part, 0
+        while len(text) - start > size:
+            end = start + size
             for mark in ("\n\n", "\n", " "):
-                cut = text.rfind(mark, start + PIECE // 2, end)
+                cut = text.rfind(mark, start + size // 2, end)
                 if cut >= 0:
                     end = cut + len(mark)
                     break
-        number += 1
-        yield Document(f"{name}#{number}", text[start:end], _stem(name))
-        start = end
+            number += 1
+            yield Document(f"{name}#{number}", text[start:end], _stem(name))
+            start = end
+    if number == 0 or len(text) > start:
+        yield Document(f"{name}#{number + 1}" if number else name, text[start:], _stem(name))
+
+
+def _from_row(row: Row, field: str, name: str, source: str) -> Document:
+    """The document in a row; one whose text is null is empty."""
+    record = row.record
+    text = record.get(field)
+    if text is None and field in record:
+        text = ""
+    if not isinstance(text, str):
+        texts = ", ".join(key for key, value in record.items() if isinstance(value, str))
+        there = f"fields that hold text: {texts}" if texts else f"no field holds text; it has: {', '.join(record)}"
+        raise FileError(f"{row.where}: no {shown(field)} that is a string ({shown(there, quote=False)}); name one with `field`")
+    # Lone surrogates are valid JSON but not text that UTF-8 can hold.
+    if not _encodable(text):
+        raise FileError(f"{row.where}: a lone surrogate (\\ud800-\\udfff) in {shown(field)}; mend or remove the row")
+    rest = {key: value for key, value in record.items() if key not in (field, "source") and value is not None}
+    given = record.get("source") if field != "source" else None
+    found = _printable(given) if isinstance(given, str) and given else source
+    return Document(name, text, found, _metadata(rest) if rest else None)
+
+
+def _metadata(rest: dict[str, Any]) -> str:
+    """The other fields as JSON; what JSON can't hold (NaN, bytes, endless depth) is put in words."""
+    try:
+        return json.dumps(rest, sort_keys=True, default=_in_words, allow_nan=False)
+    except (ValueError, RecursionError):
+        rest = {key: value if _is_json(value) else shown(value) for key, value in rest.items()}
+        return json.dumps(rest, sort_keys=True, default=_in_words)
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, default=_in_words, allow_nan=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _in_words(value: Any) -> str:
+    return f"{len(value):,} bytes" if isinstance(value, bytes) else str(value)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _printable(name: str) -> str:
+    """A name as UTF-8 can hold it: bytes of a file name that are not UTF-8, and lone surrogates, as escapes."""
+    return name if _encodable(name) else name.encode("utf-8", "backslashreplace").decode()
 
 
 def _stem(name: str) -> str:
     """The source of a file: its first folder, or its name without endings."""
     first = name.split("/")[0]
     return first if "/" in name else first.split(".")[0] or first
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))

@@ -1,4 +1,4 @@
-"""Rows of a task: a JSONL file (or .jsonl.xz) whose form its keys tell.
+"""Rows of a task: a file of JSON lines, JSON, CSV or Parquet (`data.records`) whose form its keys tell.
 
 | form | keys |
 |---|---|
@@ -11,13 +11,11 @@
 
 from __future__ import annotations
 
-import json
-import lzma
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from shoestring.errors import FileError, file_error
+from shoestring.errors import FileError, shown
 
 Form = Literal["choice", "cloze", "exact"]
 
@@ -58,18 +56,19 @@ def read_rows(path: Path | str, limit: int | None = None) -> list[Row]:
     Raises:
         FileError: names the file, the line, and what is wrong with it.
     """
-    path = Path(path)
+    from shoestring.data import records
+
     rows: list[Row] = []
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
+    for where, record in records(path):
         if limit is not None and len(rows) >= limit:
             break
-        rows.append(_row(line, f"{path}:{number}"))
+        rows.append(_row(record, where))
         if type(rows[-1]) is not type(rows[0]):
-            raise FileError(f"{path}:{number}: another form of task than the first row; put each form in a file of its own")
+            raise FileError(f"{where}: another form of task than the first row; put each form in a file of its own")
     if not rows:
-        raise FileError(f"{path}: holds no rows; a task is a JSONL file with a row a line")
+        raise FileError(
+            f"{path}: holds no rows; a task is a file of JSON lines, JSON, CSV or Parquet with a row for each question"
+        )
     return rows
 
 
@@ -78,25 +77,7 @@ def task_name(path: Path | str) -> str:
     return Path(path).name.split(".")[0]
 
 
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        return (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8-sig")
-    except OSError as error:
-        raise file_error(path, error) from error
-    except lzma.LZMAError as error:
-        raise FileError(f"{path}: can't be unpacked as .xz ({error}); it is damaged or not that kind of file") from error
-    except UnicodeDecodeError as error:
-        raise FileError(f"{path}: not UTF-8 at byte {error.start}; convert it, for example with iconv") from error
-
-
-def _row(line: str, where: str) -> Row:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise FileError(f"{where}: not JSON ({error}); mend or remove the line") from error
-    if not isinstance(record, dict):
-        raise FileError(f"{where}: a {type(record).__name__}, not an object; mend or remove the line")
+def _row(record: dict[str, Any], where: str) -> Row:
     keys = record.keys()
     if keys >= {"query", "choices", "gold"}:
         return _choice(record, "query", "choices", "gold", where)
@@ -113,7 +94,7 @@ def _row(line: str, where: str) -> Row:
         return Cloze(context, joined(context, _string(record, "continuation", where)))
     if keys >= {"context", "answer"}:
         return Exact(_string(record, "context", where), _string(record, "answer", where))
-    found = ", ".join(sorted(map(str, keys)))
+    found = shown(", ".join(sorted(keys)), quote=False)
     raise FileError(
         f"{where}: no known form of task; needs query, choices, gold | context, continuation | context, answer; has {found}"
     )
@@ -132,21 +113,30 @@ def _choice(record: dict[str, Any], query: str, choices: str, gold: str, where: 
 
 
 def _string(record: dict[str, Any], key: str, where: str, may_be_empty: bool = False) -> str:
-    value = record[key]
-    if not isinstance(value, str) or not (value or may_be_empty):
-        raise FileError(f"{where}: {key} must be {'a' if may_be_empty else 'a non-empty'} string, got {value!r}")
+    value: str = record[key]
+    if not _is_text(value, may_be_empty):
+        raise FileError(f"{where}: {key} must be {'a' if may_be_empty else 'a non-empty'} string, got {shown(value)}")
     return value
 
 
 def _strings(record: dict[str, Any], key: str, where: str) -> list[str]:
-    value = record[key]
-    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(text, str) and text for text in value):
-        raise FileError(f"{where}: {key} must be a list of at least two non-empty strings, got {value!r}")
+    value: list[str] = record[key]
+    if not isinstance(value, list) or len(value) < 2 or not all(map(_is_text, value)):
+        raise FileError(f"{where}: {key} must be a list of at least two non-empty strings, got {shown(value)}")
     return value
 
 
 def _gold(record: dict[str, Any], key: str, count: int, where: str) -> int:
+    """The number of the right choice; a whole number written as a text ("2"), as exports of HellaSwag have it, is one."""
     value = record[key]
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
-        raise FileError(f"{where}: {key} must be the number of a choice, 0 to {count - 1}, got {value!r}")
-    return value
+    as_text = isinstance(value, str) and len(value) < 10 and value.isascii() and value.isdecimal()
+    # A column of Parquet with nulls is one of floats.
+    number = int(value) if as_text or (isinstance(value, float) and value.is_integer()) else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < count:
+        raise FileError(f"{where}: {key} must be the number of a choice, 0 to {count - 1}, got {shown(value)}")
+    return number
+
+
+def _is_text(value: Any, may_be_empty: bool = False) -> bool:
+    """Whether it is a text that UTF-8 can hold: JSON can name lone surrogates."""
+    return isinstance(value, str) and bool(value or may_be_empty) and not any("\ud800" <= c <= "\udfff" for c in value)

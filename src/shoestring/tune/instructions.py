@@ -5,15 +5,12 @@ B sequences, T tokens.
 
 from __future__ import annotations
 
-import lzma
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shoestring.errors import FileError, ShoestringError
-from shoestring.files import parse_json, read_bytes, utf8
 from shoestring.train import IGNORED
 from shoestring.tune.chat import Conversation
 from shoestring.tune.forms import Messages, accepted, form_of, read_row
@@ -21,15 +18,14 @@ from shoestring.tune.forms import Messages, accepted, form_of, read_row
 if TYPE_CHECKING:
     from shoestring.data.loader import Batch
 
-ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet")
-
 
 def holds_messages(path: Path | str) -> bool:
     """Whether a file's first row is chat data, not plain text."""
-    path = Path(path)
-    if not path.is_file() or not path.name.lower().removesuffix(".xz").endswith(ENDINGS):
+    from shoestring.data.rows import holds_records, records
+
+    if not Path(path).is_file() or not holds_records(path):
         return False
-    return form_of(next(iter(_records(path)), ("", None))[1]) is not None
+    return form_of(next(records(path), ("", None))[1]) is not None
 
 
 def read_messages(path: Path | str) -> list[tuple[str, Messages]]:
@@ -38,7 +34,9 @@ def read_messages(path: Path | str) -> list[tuple[str, Messages]]:
     Raises:
         FileError: names the file, the line or row, and what is wrong with it.
     """
-    found = [(where, read_row(record, where)) for where, record in _records(Path(path))]
+    from shoestring.data import records
+
+    found = [(where, read_row(record, where)) for where, record in records(path)]
     if not found:
         raise FileError(f"{path}: holds no conversations; each row needs {accepted()}")
     return found
@@ -92,34 +90,3 @@ class Conversations:
     def _row(self, place: int) -> Conversation:
         epoch, within = divmod(place, self.windows)
         return self.kept[int(np.random.default_rng([self.seed, epoch]).permutation(self.windows)[within])]
-
-
-def _records(path: Path) -> Iterator[tuple[str, Any]]:
-    """The rows of a file: JSON lines, one array in JSON, Parquet."""
-    name = path.name.lower()
-    if name.endswith(".parquet"):
-        yield from _parquet(path)
-        return
-    data = read_bytes(path)
-    try:
-        text = utf8(lzma.decompress(data) if name.endswith(".xz") else data, path)
-    except lzma.LZMAError as error:
-        raise FileError(f"{path}: can't be unpacked as .xz ({error}); it is damaged or not that kind of file") from error
-    if name.removesuffix(".xz").endswith(".json") and text.lstrip()[:1] == "[":
-        yield from ((f"{path}: row {number}", row) for number, row in enumerate(parse_json(text, path), 1))
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield f"{path}:{number}", parse_json(line, f"{path}:{number}", "mend or remove the line")
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows = pq.read_table(path).to_pylist()
-    except pa.ArrowInvalid as error:
-        raise FileError(f"{path}: can't be read as Parquet ({error}); it is damaged or not that kind of file") from error
-    for number, record in enumerate(rows, 1):
-        yield f"{path}: row {number}", record

@@ -56,7 +56,7 @@ def records(path: Path | str, left_out: Counter[str] | None = None) -> Iterator[
         if not holds_records(file):
             kinds.named(file)
             raise FileError(f"{file}: is read as plain text, not as rows; give {', '.join(kinds.RECORDS)}")
-        for row in rows(file):
+        for row in rows_of(file):
             yield row.where, row.record
 
 
@@ -65,7 +65,7 @@ def holds_records(path: Path | str) -> bool:
     return kinds.kind(path).form in ("lines", "json", "csv", "parquet")
 
 
-def rows(file: Path) -> Iterator[Row]:
+def rows_of(file: Path) -> Iterator[Row]:
     """The rows of one file whose kind has rows.
 
     Raises:

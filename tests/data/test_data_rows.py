@@ -17,7 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoestring.data import packed, records
+from shoestring.data import packed
+from shoestring.data import rows as reading
+from shoestring.data.rows import records
 from shoestring.errors import FileError
 
 ROWS: list[dict[str, Any]] = [
@@ -65,7 +67,7 @@ def put(folder: Path, name: str, content: bytes) -> Path:
     ],
 )
 def test_every_form_gives_the_same_rows(tmp_path: Path, name: str, content: bytes) -> None:
-    assert [record for _, record in records.records(put(tmp_path, name, content))] == ROWS
+    assert [record for _, record in records(put(tmp_path, name, content))] == ROWS
 
 
 @pytest.mark.parametrize(
@@ -76,13 +78,13 @@ def test_parquet_text_of_any_type(tmp_path: Path, type_: pa.DataType) -> None:
     texts = ["one", None, "dré"]
     array = pa.array(texts).dictionary_encode() if pa.types.is_dictionary(type_) else pa.array(texts).cast(type_)
     pq.write_table(pa.table({"text": array}), tmp_path / "a.parquet")
-    assert [record for _, record in records.records(tmp_path / "a.parquet")] == [{"text": text} for text in texts]
+    assert [record for _, record in records(tmp_path / "a.parquet")] == [{"text": text} for text in texts]
 
 
 def test_places_name_the_line_where_a_row_begins(tmp_path: Path) -> None:
-    said = [where.removeprefix(str(tmp_path)) for where, _ in records.records(put(tmp_path, "a.csv", CSV))]
+    said = [where.removeprefix(str(tmp_path)) for where, _ in records(put(tmp_path, "a.csv", CSV))]
     assert said == ["/a.csv:2", "/a.csv:3", "/a.csv:6"]
-    said = [where.removeprefix(str(tmp_path)) for where, _ in records.records(put(tmp_path, "a.json", json.dumps(ROWS).encode()))]
+    said = [where.removeprefix(str(tmp_path)) for where, _ in records(put(tmp_path, "a.json", json.dumps(ROWS).encode()))]
     assert said == ["/a.json: row 1", "/a.json: row 2", "/a.json: row 3"]
 
 
@@ -90,7 +92,7 @@ def test_one_object_is_one_row_unless_it_wraps_a_list(tmp_path: Path) -> None:
     messages = {"messages": [{"role": "user", "content": "Hi"}]}
     for row in (messages, {"text": "x", "spans": [{"from": 1}]}, {"query": "q", "choices": ["a"]}):
         path = put(tmp_path, "a.json", json.dumps(row, indent=1).encode())
-        assert [record for _, record in records.records(path)] == [row]
+        assert [record for _, record in records(path)] == [row]
 
 
 def test_a_folder_gives_its_files_in_order_and_counts_the_others(tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_a_folder_gives_its_files_in_order_and_counts_the_others(tmp_path: Path)
     put(tmp_path, "LICENSE", b"text")
     (tmp_path / "around").symlink_to(tmp_path)
     left_out: Counter[str] = Counter()
-    assert [record["n"] for _, record in records.records(tmp_path, left_out)] == [1, "2"]
+    assert [record["n"] for _, record in records(tmp_path, left_out)] == [1, "2"]
     assert left_out == {".png": 1, "without an ending": 1, "linked folder": 1}
 
 
@@ -150,7 +152,7 @@ def test_a_folder_gives_its_files_in_order_and_counts_the_others(tmp_path: Path)
 )
 def test_what_is_wrong_is_one_line(tmp_path: Path, name: str, content: bytes, says: str) -> None:
     with pytest.raises(FileError, match=says) as caught:
-        list(records.records(put(tmp_path, name, content)))
+        list(records(put(tmp_path, name, content)))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
 
@@ -158,15 +160,15 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, name: str, content: bytes, sa
 def test_pipes_bombs_and_endless_lines_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "a.jsonl")
     with pytest.raises(FileError, match="not a plain file"):
-        list(records.records(tmp_path / "a.jsonl"))
+        list(records(tmp_path / "a.jsonl"))
     with pytest.raises(FileError, match="no such file"):
-        list(records.records(tmp_path / "nowhere.jsonl"))
+        list(records(tmp_path / "nowhere.jsonl"))
     monkeypatch.setattr(packed, "SMALL", 1 << 16)
     monkeypatch.setattr(packed, "UNFOLDS", 20)
     bomb = b'{"text": "x"}\n' * 10**5
     for ending, pack in ((".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress), (".zst", zstd)):
         with pytest.raises(FileError, match="unpacks to more than"):
-            list(records.records(put(tmp_path, f"b.jsonl{ending}", pack(bomb))))
+            list(records(put(tmp_path, f"b.jsonl{ending}", pack(bomb))))
     with (
         packed.unpacked(put(tmp_path, "c.jsonl", b"ab\n" + b"x" * 100), "") as stream,
         pytest.raises(FileError, match="line 2 has more"),
@@ -190,7 +192,7 @@ def test_arrays_are_read_in_any_pieces(rows: list[dict[str, Any]], data: st.Data
         def text(self) -> Any:
             return iter(pieces)
 
-    assert [row.record for row in records._json(Stream())] == rows  # type: ignore[arg-type]
+    assert [row.record for row in reading._json(Stream())] == rows  # type: ignore[arg-type]
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40), st.integers(1, 5), st.booleans())
