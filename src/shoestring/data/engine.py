@@ -56,9 +56,28 @@ def normalised(text: str = "text") -> Any:
     return col(text).regexp_replace(r"\s+", " ").strip()
 
 
-def word_hashes(text: str = "text") -> Any:
-    """A 64-bit hash of each word (of what white space separates), a list column."""
-    return col(text).strip().regexp_split(r"\s+").list_map(daft.element().hash(hash_function="xxhash3_64"))
+UNSPACED = (
+    *("Han", "Hiragana", "Katakana", "Bopomofo", "Yi", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan"),
+    *("Javanese", "Balinese", "Tai_Tham", "Tai_Le", "New_Tai_Lue", "Tai_Viet"),
+)
+"""Scripts that put no spaces between words."""
+
+
+def spaced(units: str, text: str = "text") -> Any:
+    """The text as units with one space between: words; of unspaced scripts, or of all, each character."""
+    single = {"auto": "[" + "".join(rf"\p{{{script}}}" for script in UNSPACED) + "]", "characters": r"\S"}.get(units)
+    divided = col(text) if single is None else col(text).regexp_replace(f"({single})", " ${1} ")
+    return divided.regexp_replace(r"\s+", " ").strip()
+
+
+def longer(text: Any, count: int) -> Any:
+    """Whether a spaced text has more than `count` units."""
+    return text.regexp(rf"^(?:\S+ ){{{count}}}\S")
+
+
+def unit_hashes(text: Any) -> Any:
+    """A 64-bit hash of each unit of a spaced text, a list column."""
+    return text.split(" ").list_map(daft.element().hash(hash_function="xxhash3_64"))
 
 
 def hashed(text: Any, seed: int) -> Any:

@@ -1,9 +1,10 @@
-"""Near-duplicates: MinHash signatures propose pairs, the exact Jaccard similarity decides, one document of a cluster stays.
+"""Near-duplicates: MinHash signatures propose pairs, the exact Jaccard similarity decides; what goes is similar to what stays.
 
-Signature: for each of b*r hash functions the smallest hash over a document's shingles (w consecutive words); two documents
-agree in one entry with probability J, their Jaccard similarity (Broder 1997). Entries are cut in b bands of r rows; documents
-that agree in a whole band are a candidate pair: P(J) = 1 - (1 - J^r)^b (Lee et al., arXiv 2107.06499, appendix A).
-Peers stop there and over-delete 6-41 %; here every pair is checked on its true shingle sets: no false positive remains.
+Signature: for each of b*r hash functions the smallest hash over a document's shingles (w consecutive words; characters of
+scripts that put no spaces between words); two documents agree in one entry with probability J, their Jaccard similarity
+(Broder 1997). Entries are cut in b bands of r rows; documents that agree in a whole band are a candidate pair:
+P(J) = 1 - (1 - J^r)^b (Lee et al., arXiv 2107.06499, appendix A). Peers stop there, or drop all but one of whatever is
+linked; here a document goes only when its true shingle set is similar to that of one that stays: no false drop is left.
 
 N documents, R hash functions.
 """
@@ -20,12 +21,16 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from shoestring.data import cost, documents
-from shoestring.data.clusters import Clusters, buckets_of, candidate_rounds
+from shoestring.data import cost, documents, near
 from shoestring.data.documents import Drop
 from shoestring.measure import Hardware
 from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work
 
+Units = Literal["auto", "words", "characters"]
+Keep = Literal["first", "longest"]
+PRECISION = "dropped documents whose exact similarity to one that stays reaches the threshold: each is checked"
+MANY = 0.2
+"""Share of documents of one shingle or none from which a note is given."""
 MISSED = 5e-4
 """Chance that a pair exactly at the threshold shares no band."""
 HASHES = 128
@@ -81,76 +86,50 @@ def shingle_sets(words: pa.Array, width: int) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(values))
 
 
-def verify(pairs: np.ndarray, sets: dict[int, np.ndarray], threshold: float) -> np.ndarray:
-    """Which pairs of documents (P, 2) have Jaccard similarity of at least `threshold`: P booleans.
-
-    Args:
-        sets: for each document its distinct shingles as small dense numbers.
-    """
-    kept = np.zeros(len(pairs), dtype=bool)
-    mark = np.zeros(1 + max((int(s.max()) for s in sets.values() if len(s)), default=0), dtype=bool)
-    order = np.lexsort((pairs[:, 1], pairs[:, 0])) if len(pairs) else np.zeros(0, np.int64)
-    current = -1
-    for index in order:
-        left, right = int(pairs[index, 0]), int(pairs[index, 1])
-        small, large = sorted((len(sets[left]), len(sets[right])))
-        if small < threshold * large:  # even a subset would not reach it
-            continue
-        if left != current:
-            if current >= 0:
-                mark[sets[current]] = False
-            mark[sets[left]] = True
-            current = left
-        common = int(np.count_nonzero(mark[sets[right]]))
-        kept[index] = common >= threshold * (small + large - common)
-    return kept
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What deduplication found: `orders` of the documents (N,) and the smallest-order member of each one's cluster (N,)."""
+    """`orders` of the documents (N,), and `kept`: for each the order of the one that stays for it, its own when it stays (N,)."""
 
     orders: np.ndarray
-    clusters: np.ndarray
-    sizes: np.ndarray
-    """Bytes of each document (N,)."""
+    kept: np.ndarray
     candidates: int
     """Pairs that shared a band and were checked."""
-    verified: int
-    """Of those, pairs whose exact similarity reached the threshold."""
+    short: int
+    """Documents of one shingle or none: they are similar only to those with the same words."""
 
 
-def find(table: Any, threshold: float, shingle: int, seed: int = 1) -> Found:
-    """The clusters of near-duplicates in a Daft table with `order` and `text`.
+def find(table: Any, threshold: float, shingle: int, units: Units = "auto", keep: Keep = "first", seed: int = 1) -> Found:
+    """Which documents of a Daft table with `order` and `text` stay, and which of these stands for each other one.
 
     Two passes over the text: signatures and buckets for all, shingle sets for those that share a bucket. Buckets, sets of
-    candidates and union-find stay on the driver: about 200 bytes a document and 1.3 bytes a byte of candidate text.
+    candidates and what stays are on the driver: about 200 bytes a document and 1.3 bytes a byte of candidate text.
     """
     from shoestring.data import engine
 
     bands, rows = bands_and_rows(threshold)
-    signature = engine.normalised().minhash(num_hashes=bands * rows, ngram_size=shingle, seed=seed, hash_function="xxhash3_64")
+    text = engine.spaced(units)
+    signature = text.minhash(num_hashes=bands * rows, ngram_size=shingle, seed=seed, hash_function="xxhash3_64")
     keyed = engine.column(lambda s: band_keys(s, bands, rows), [signature], pa.large_list(pa.uint64()))
-    signed = engine.ordered(table.select("order", engine.length("text").alias("size"), keyed.alias("keys")))
-    orders = signed["order"].to_numpy()
-    buckets = buckets_of(np.asarray(signed["keys"].combine_chunks().values, dtype=np.uint64).reshape(-1, bands))
-    members = np.unique(np.concatenate(buckets)) if buckets else np.zeros(0, np.int64)
-    clusters = Clusters.of(len(orders))
-    checked, verified = 0, 0
-    if len(members):
-        sets = _dense(_sets(engine, engine.only(table, "order", orders[members]), shingle), orders)
-        for pairs in candidate_rounds(buckets, clusters):
-            good = pairs[verify(pairs, sets, threshold)]
-            checked, verified = checked + len(pairs), verified + len(good)
-            for left, right in good.tolist():
-                clusters.join(left, right)
-    return Found(orders, orders[clusters.labels()], signed["size"].to_numpy(), checked, verified)
+    columns = (engine.length("text").alias("size"), engine.longer(text, shingle).alias("long"), keyed.alias("keys"))
+    signed = engine.ordered(table.select("order", *columns))
+    orders, sizes = signed["order"].to_numpy(), signed["size"].to_numpy().astype(np.int64)
+    short = len(orders) - int(np.count_nonzero(signed["long"].to_numpy(zero_copy_only=False)))
+    buckets = near.buckets_of(np.asarray(signed["keys"].combine_chunks().values, dtype=np.uint64).reshape(-1, bands))
+    if not buckets:
+        return Found(orders, orders, 0, short)
+    members = np.unique(np.concatenate(buckets))
+    sets = _dense(_sets(engine, engine.only(table, "order", orders[members]), text, shingle), orders)
+    rank = np.empty(len(orders), np.int64)
+    rank[np.lexsort((orders, -sizes if keep == "longest" else orders))] = np.arange(len(orders))
+    found = near.keep(buckets, rank, sets, threshold)
+    return Found(orders, orders[found.by], found.checked, short)
 
 
 class MinHash(Technique):
-    """Drops near-duplicates: MinHash finds candidates, their exact Jaccard similarity over word shingles decides."""
+    """Drops near-duplicates: MinHash finds candidates, their exact Jaccard similarity to one that stays decides."""
 
     name: ClassVar[str] = "minhash"
+    version: ClassVar[int] = 2
     room: ClassVar[str] = "data"
     row: ClassVar[str] = "D1"
     paper: ClassVar[str] = "2107.06499"
@@ -161,43 +140,49 @@ class MinHash(Technique):
     threshold: float = Field(default=0.8, ge=0.3, le=1.0)
     """Jaccard similarity from which two documents are near-duplicates."""
     shingle: int = Field(default=5, ge=1, le=32)
-    """Consecutive words of one shingle."""
-    keep: Literal["first", "longest"] = "first"
-    """Which document of a cluster stays: "first" of the corpus, or the "longest" (the first of equals)."""
+    """Consecutive words (or characters) of one shingle."""
+    units: Units = "auto"
+    """What shingles are made of: "words" between white space, "characters", or "auto": words, but each character of scripts
+    that put no spaces between them (Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan and the like)."""
+    keep: Keep = "first"
+    """Which of similar documents stays: "first" of the corpus, or the "longest" (the first of equals)."""
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """Time from bytes; the share that stays is assumed."""
         return cost.filtering("minhash", sketch, hardware)
 
     def apply(self, state: State, work: Work) -> State:
-        """Find clusters, keep one document of each."""
+        """Find what is similar, drop what one that stays stands for."""
         from shoestring.data import engine
 
         more: dict[str, Any] = {}
 
         def duplicates(source: Path) -> dict[int, Drop]:
-            found = find(engine.read(source), self.threshold, self.shingle)
+            found = find(engine.read(source), self.threshold, self.shingle, self.units, self.keep)
             bands, rows = bands_and_rows(self.threshold)
-            more["minhash"] = {"bands": bands, "rows": rows, "candidates": found.candidates, "verified": found.verified}
-            return drops(found, source, self.keep)
+            counts = {"candidates": found.candidates, "one_shingle": found.short}
+            more["minhash"] = {"bands": bands, "rows": rows, **counts, "precision": 1.0, "precision_of": PRECISION}
+            if found.short > MANY * len(found.orders):
+                work.note(
+                    f"{self.name}: {found.short:,} of {len(found.orders):,} documents have one shingle or none: up to "
+                    f"{self.shingle} words, so that only the same words make them duplicates; a smaller `shingle`, or "
+                    "`units: characters`, compares more of them"
+                )
+            return drops(found, source)
 
         return documents.keep(state, work, self.name, duplicates, more)
 
 
-def drops(found: Found, source: Path, keep: str) -> dict[int, Drop]:
-    """All but one document of each cluster, each with the id of the one that stays."""
-    best: dict[int, tuple[int, int]] = {}
-    for order, cluster, size in zip(found.orders.tolist(), found.clusters.tolist(), found.sizes.tolist()):
-        entry = (-size if keep == "longest" else 0, order)
-        best[cluster] = min(best.get(cluster, entry), entry)
-    gone = [(order, best[c][1]) for order, c in zip(found.orders.tolist(), found.clusters.tolist()) if best[c][1] != order]
-    names = documents.ids(source, {kept for _, kept in gone})
-    return {order: Drop("near-duplicate", f"of {names[kept]}") for order, kept in gone}
+def drops(found: Found, source: Path) -> dict[int, Drop]:
+    """The documents that go, each with the id of the one that stays for it."""
+    gone = np.flatnonzero(found.kept != found.orders)
+    pairs = list(zip(found.orders[gone].tolist(), found.kept[gone].tolist(), strict=True))
+    names = documents.ids(source, {kept for _, kept in pairs})
+    return {order: Drop("near-duplicate", f"of {names[kept]}") for order, kept in pairs}
 
 
-def _sets(engine: Any, table: Any, shingle: int) -> pa.Table:
-    words = engine.word_hashes()
-    shingles = engine.column(lambda w: shingle_sets(w, shingle), [words], pa.large_list(pa.uint64()))
+def _sets(engine: Any, table: Any, text: Any, shingle: int) -> pa.Table:
+    shingles = engine.column(lambda w: shingle_sets(w, shingle), [engine.unit_hashes(text)], pa.large_list(pa.uint64()))
     return engine.ordered(table.select("order", shingles.alias("shingles")))
 
 
