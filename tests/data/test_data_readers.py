@@ -66,7 +66,7 @@ def test_pieces_join_to_the_text(text: str, size: int, at_once: int) -> None:
         ("m.txt", b"\xef\xbb\xbfgood\xff", r"not UTF-8 at byte 7 "),
         ("b.jsonl", b'{"text": "ok"}\n{"text": "\xe9"}\n', r"b\.jsonl: not UTF-8 at byte 25 \(0xe9\)"),
         ("c.jsonl", b'{"text": 1}', r"c\.jsonl:1: no 'text' that is a string \(no field holds text; it has: text\)"),
-        ("c.jsonl", b'{"body": "x"}', r"fields that hold text: body\); name one with `field`"),
+        ("c.jsonl", b'{"body": "x"}', r"fields that hold text: body\); name one with `field` \(--field\)"),
         ("c.jsonl", b"[1]", r"a list, not an object"),
         ("c.jsonl", b'{"text": "ok"}\n{oops', r"c\.jsonl:2: not JSON"),
         ("c.jsonl", b'{"text": "\\ud800"}', r"lone surrogate"),

@@ -14,6 +14,7 @@ from shoestring.errors import FileError
 from shoestring.evaluate import read_rows, task_scores
 from shoestring.evaluate.rows import Choice, Cloze, Exact, joined
 from shoestring.evaluate.tasks import continuation_tokens
+from shoestring.evaluate.text import file_tokens
 from shoestring.infer import GREEDY, generate
 from shoestring.measure.intervals import wilson
 from shoestring.model import Transformer
@@ -164,3 +165,12 @@ def test_rows_of_any_form_of_file(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text('{"context": "\\ud800", "answer": "b"}')
     with pytest.raises(FileError, match="context must be a non-empty string"):
         read_rows(tmp_path / "c.jsonl")
+
+
+def test_the_column_of_a_text_can_be_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    (tmp_path / "a.csv").write_text('body,text\n"the cat sat on the mat\r\nand slept",no\n')
+    (tmp_path / "b.png").write_bytes(b"")
+    notes: list[str] = []
+    found = file_tokens(tmp_path, tokenizer, field="body", note=notes.append)
+    assert tokenizer.decode(found.tolist()) == "the cat sat on the mat\nand slept"
+    assert notes == [f"{tmp_path}: 1 file of the folder left out: 1 .png"]

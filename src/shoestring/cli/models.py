@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from shoestring.cli import options
-from shoestring.cli.options import MOST, Json, Model, Sets, say
+from shoestring.cli.options import MOST, Field, Json, Model, Sets, say
 from shoestring.errors import SettingError
 
 
 def data(
     technique: Annotated[str, typer.Argument(help="Such as quality, exact, minhash, tokenize.")],
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Text, JSONL, Parquet, a folder of these, or a corpus.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Text, JSON, CSV, Parquet, a folder of these, or a corpus.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The artifact to write.")],
     sets: Sets = None,
     json: Json = False,
@@ -42,6 +42,7 @@ def tune(
     model: Model,
     out: Annotated[Path, typer.Argument(help="The checkpoint folder to write.")],
     data: Annotated[str | None, typer.Option("--data", help="Text, or rows of conversations.")] = None,
+    field: Field = "text",
     base: Annotated[str | None, typer.Option("--base", help="merge: the base model, instead of the adapter's own.")] = None,
     sets: Sets = None,
     json: Json = False,
@@ -62,7 +63,7 @@ def tune(
     if holds_messages(data):
         _on_model("tune", technique, model, out, [], {"data": data, **options.settings(sets)}, json)
     else:
-        _on_model("tune", technique, model, out, _text(data), options.settings(sets), json)
+        _on_model("tune", technique, model, out, _text(data, field), options.settings(sets), json)
 
 
 def compress(
@@ -70,19 +71,21 @@ def compress(
     model: Model,
     out: Annotated[Path, typer.Argument(help="The checkpoint folder to write.")],
     calibration: Annotated[str, typer.Option("--calibration", help="Text to calibrate with.")] = "python-stdlib",
+    field: Field = "text",
     sets: Sets = None,
     json: Json = False,
 ) -> None:
     """Shrink a model."""
-    _on_model("compress", technique, model, out, _text(calibration), options.settings(sets), json)
+    _on_model("compress", technique, model, out, _text(calibration, field), options.settings(sets), json)
 
 
 def evaluate(
     model: Model,
     text: Annotated[Path | None, typer.Option("--text", help="Text for perplexity and bits per byte.")] = None,
+    field: Field = "text",
     context: Annotated[int, typer.Option(min=2, max=MOST, help="Tokens of one window.")] = 2048,
     windows: Annotated[int | None, typer.Option(min=1, max=MOST, help="Windows at the most; all when not given.")] = None,
-    task: Annotated[list[Path] | None, typer.Option("--task", help="A JSONL task; repeat for more.")] = None,
+    task: Annotated[list[Path] | None, typer.Option("--task", help="A file of task rows; repeat for more.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, max=MOST, help="Rows of each task at the most; all when not given.")] = None,
     reference: Annotated[str | None, typer.Option("--reference", help="A model to be faithful to.")] = None,
     json: Json = False,
@@ -99,7 +102,9 @@ def evaluate(
     loaded, tokenizer = models.load(model)
     other = None if reference is None else models.load(reference)[0]
     with Live() as live:
-        figures = room.measure_model(loaded, tokenizer, text, context, windows, task or [], limit, other, live.progress)
+        figures = room.measure_model(
+            loaded, tokenizer, text, context, windows, task or [], limit, other, live.progress, field, live.note
+        )
     lines = [f"{name:40} {figure.value:.4f} {figure.unit}" + _interval(figure) for name, figure in figures.items()]
     say(json, {"model": model, **{name: figure.to_json() for name, figure in figures.items()}}, "\n".join(lines))
 
@@ -159,9 +164,9 @@ def _workplace(out: Path) -> Path:
     return place
 
 
-def _text(source: str) -> list[dict[str, Any]]:
+def _text(source: str, field: str) -> list[dict[str, Any]]:
     """The steps that bring a text to a technique as tokens."""
-    return [{"corpus": {"source": source}}, {"tokenize": {"tokenizer": "checkpoint", "heldout": 0}}]
+    return [{"corpus": {"source": source, "field": field}}, {"tokenize": {"tokenizer": "checkpoint", "heldout": 0}}]
 
 
 def _interval(figure: Any) -> str:

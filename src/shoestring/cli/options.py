@@ -10,6 +10,7 @@ import typer
 
 from shoestring.errors import SettingError, nearest, shown
 
+Field = Annotated[str, typer.Option("--field", help="Field (column) of rows that holds the text.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; repeat for more.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/NAME when not given.")]

@@ -65,7 +65,7 @@ def draw(
         SettingError: neither is given, the tokens are another tokenizer's, or there are too few for one window.
     """
     if text is not None:
-        stream = _encoded(_documents(text), tokenizer, samples * length * ENOUGH)
+        stream = _encoded(_documents(text, note), tokenizer, samples * length * ENOUGH)
         source = str(text)
     elif tokens is not None:
         from shoestring.data import open_tokens
@@ -104,10 +104,10 @@ def windows(stream: np.ndarray, samples: int, length: int, seed: int, prefix: Se
     return torch.from_numpy(drawn_NT)
 
 
-def _documents(text: str | Path) -> Sequence[str]:
+def _documents(text: str | Path, note: Callable[[str], None] | None = None) -> Sequence[str]:
     from shoestring.data import read_texts
 
-    return [text] if isinstance(text, str) else read_texts(text)
+    return [text] if isinstance(text, str) else read_texts(text, note=note)
 
 
 def _encoded(texts: Sequence[str], tokenizer: Tokenizer, enough: int) -> np.ndarray:

@@ -171,8 +171,10 @@ def _from_row(row: Row, field: str, name: str, source: str) -> Document:
         text = ""
     if not isinstance(text, str):
         texts = ", ".join(key for key, value in record.items() if isinstance(value, str))
-        there = f"fields that hold text: {texts}" if texts else f"no field holds text; it has: {', '.join(record)}"
-        raise FileError(f"{row.where}: no {shown(field)} that is a string ({shown(there, quote=False)}); name one with `field`")
+        there = shown(
+            f"fields that hold text: {texts}" if texts else f"no field holds text; it has: {', '.join(record)}", quote=False
+        )
+        raise FileError(f"{row.where}: no {shown(field)} that is a string ({there}); name one with `field` (--field)")
     # Lone surrogates are valid JSON but not text that UTF-8 can hold.
     if not _encodable(text):
         raise FileError(f"{row.where}: a lone surrogate (\\ud800-\\udfff) in {shown(field)}; mend or remove the row")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -24,7 +24,7 @@ from shoestring.measure import Hardware, Quantity
 from shoestring.model import ModelConfig, Transformer
 from shoestring.model.cost import forward_flops
 from shoestring.progress import Progress, silent, under
-from shoestring.technique import FileName, Outside, Part, Prediction, Sketch, State, StepName, Technique, Work
+from shoestring.technique import FileName, Outside, Part, Prediction, Sketch, State, StepName, Technique, Word, Work
 from shoestring.tokenizer import Tokenizer
 
 BITS = "bits_per_byte"
@@ -51,12 +51,16 @@ def measure_model(
     limit: int | None = None,
     reference: Transformer | None = None,
     progress: Progress = silent,
+    field: str = "text",
+    note: Callable[[str], None] | None = None,
 ) -> dict[str, Quantity]:
     """bits_per_byte, perplexity and loss on a text file, divergence and agreement with a reference on it, tasks' figures.
 
     Args:
         windows: the first so many of `context` tokens; all whole ones when None.
         limit: rows of each task at the most.
+        field: the field of rows in JSON, CSV or Parquet that holds the text.
+        note: told which files of a folder were left out.
 
     Raises:
         FileError, SettingError: a file or a setting that does not fit.
@@ -64,7 +68,7 @@ def measure_model(
     context = min(context, model.config.context)
     tokens = None
     if text is not None:
-        tokens = file_tokens(text, tokenizer, None if windows is None else windows * context)
+        tokens = file_tokens(text, tokenizer, None if windows is None else windows * context, field, note)
     return _figures(model, tokenizer, tokens, context, windows, False, tasks, limit, reference, progress).figures
 
 
@@ -113,13 +117,15 @@ class Evaluate(Technique):
     version: ClassVar[int] = 3
 
     tasks: tuple[Annotated[str, Outside((BITS,))], ...] = Field((BITS,), min_length=1)
-    """"bits_per_byte" and paths of JSONL tasks (see docs/evaluate.md for their forms)."""
+    """"bits_per_byte" and paths of task files (see docs/evaluate.md for their forms)."""
     context: Annotated[int, Field(ge=2)] = 256
     """Tokens of a window; cut to the model's own."""
     windows: Count = 64
     """At the most."""
     text: FileName | None = None
-    """A text, JSONL or Parquet file, or a folder of these, to measure on instead of held-out tokens."""
+    """A text, JSON, CSV or Parquet file, or a folder of these, to measure on instead of held-out tokens."""
+    field: Word = "text"
+    """The field (column) of its rows that holds the text."""
     reference: StepName | None = None
     """An earlier step whose checkpoint this one shall be faithful to."""
     limit: Count | None = None
@@ -181,7 +187,7 @@ class Evaluate(Technique):
     def _text(self, state: State, tokenizer: Tokenizer, work: Work) -> tuple[np.ndarray, str, bool]:
         """Tokens to measure on, what they are, and whether windows are spread over them."""
         if self.text is not None:
-            return file_tokens(self.text, tokenizer, self.windows * self.context), self.text, False
+            return file_tokens(self.text, tokenizer, self.windows * self.context, self.field, work.note), self.text, False
         if state.tokens is not None:
             tokens = heldout_tokens(state.tokens, tokenizer)
             if tokens is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,20 +15,28 @@ CHARACTERS_PER_TOKEN = 16
 """More than a token holds on average in any text: how much of a long file is enough for so many tokens."""
 
 
-def file_tokens(path: Path | str, tokenizer: Tokenizer, enough: int | None = None) -> np.ndarray:
-    """The tokens of a text file, or of a JSONL, Parquet or folder's documents, each of these closed by the end token.
+def file_tokens(
+    path: Path | str,
+    tokenizer: Tokenizer,
+    enough: int | None = None,
+    field: str = "text",
+    note: Callable[[str], None] | None = None,
+) -> np.ndarray:
+    """The tokens of a text file, or of the documents in rows or a folder, each of these closed by the end token.
 
     Line ends become "\\n", as when Python reads a text: figures then do not depend on the system a file was made on.
 
     Args:
         enough: stop reading where there are certainly more tokens than this; what comes before is the same.
+        field: the field of rows in JSON, CSV or Parquet that holds the text.
+        note: told which files of a folder were left out.
 
     Raises:
         FileError: missing, unreadable or empty.
     """
     from shoestring.data.readers import read_texts
 
-    texts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in read_texts(path)]
+    texts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in read_texts(path, field, note)]
     if len(texts) == 1:
         return np.array(tokenizer.encode(_beginning(texts[0], enough)), dtype=np.int64)
     return _closed(texts, tokenizer, enough)
