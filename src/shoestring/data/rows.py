@@ -97,6 +97,7 @@ class _Values:
     # Where a text that merely stops too early is at fault, it is within this many characters of its end.
     NEAR_END = 16
     SPACE = re.compile(r"[ \t\r\n]*")
+    DECODER = json.JSONDecoder()
 
     def __init__(self, stream: Unpacked) -> None:
         self.path, self.pieces, self.text, self.at, self.line = stream.path, stream.text(), "", 0, 1
@@ -129,10 +130,9 @@ class _Values:
         Raises:
             FileError: it is not JSON, or has more than `SMALL` characters.
         """
-        decoder = json.JSONDecoder()
         while True:
             try:
-                end = decoder.raw_decode(self.text, self.at)[1]
+                end = self.DECODER.raw_decode(self.text, self.at)[1]
                 break
             except json.JSONDecodeError as error:
                 fault = len(self.text) if error.msg.startswith("Unterminated string") else error.pos
