@@ -5,6 +5,7 @@ Run as a program it serves the checkpoint folder that it is given and prints its
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,16 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PROGRAM = (
-    "import sys; from shoestring.serve import serve;"
-    "serve(sys.argv[1], port=0, name='tiny', slots=2, waiting=4, threads=1, max_tokens=40, grace=2)"
+    "import json, sys; from shoestring.serve import serve;serve(sys.argv[1], port=0, name='tiny', **json.loads(sys.argv[2]))"
 )
+DEFAULTS = {"slots": 2, "waiting": 4, "threads": 1, "max_tokens": 40, "grace": 2}
 
 
 @contextmanager
-def serving(checkpoint: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(checkpoint: Path, **settings: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The address of a running server, and its process."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(checkpoint)],
+        [sys.executable, "-c", PROGRAM, str(checkpoint), json.dumps({**DEFAULTS, **settings})],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

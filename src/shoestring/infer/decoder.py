@@ -86,9 +86,6 @@ def check_prompt(prompt: Sequence[int], sampling: Sampling, config: ModelConfig,
     """
     if not prompt:
         raise SettingError(f"{where}: empty; give at least one token")
-    worst = max(prompt, key=lambda token: token if token >= config.vocabulary else -token)
-    if not 0 <= worst < config.vocabulary:
-        raise SettingError(f"{where}: token {worst} is not in the vocabulary; allowed: 0 to {config.vocabulary - 1}")
     if len(prompt) + sampling.max_tokens > config.context:
         room = config.context - len(prompt)
         advice = f"lower max_tokens to {room} or shorten the prompt" if room > 0 else "shorten the prompt"
@@ -96,6 +93,9 @@ def check_prompt(prompt: Sequence[int], sampling: Sampling, config: ModelConfig,
             f"{where}: {len(prompt)} tokens with max_tokens {sampling.max_tokens} exceed the model's context of "
             f"{config.context} tokens; {advice}"
         )
+    worst = max(prompt, key=lambda token: token if token >= config.vocabulary else -token)
+    if not 0 <= worst < config.vocabulary:
+        raise SettingError(f"{where}: token {worst} is not in the vocabulary; allowed: 0 to {config.vocabulary - 1}")
 
 
 def next_group(waiting: deque[Row], free: int) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from shoestring.serve.settings import Settings
@@ -27,13 +28,21 @@ def build(model: Transformer, tokenizer: Tokenizer, name: str = "model", setting
     return build_app(model, tokenizer, name, settings or Settings())
 
 
-def serve(source: str, host: str = "127.0.0.1", port: int = 8000, name: str | None = None, **settings: object) -> None:
+def serve(
+    source: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    name: str | None = None,
+    ready: Callable[[str, str], None] | None = None,
+    **settings: object,
+) -> None:
     """Load a model and answer until interrupted; answers at hand get `grace` seconds to end.
 
     Args:
         source: whatever `model.load` opens.
         port: 0 takes a free one; the address is printed.
         name: what clients call the model; the last part of `source` when not given.
+        ready: called with the address and the model's name once requests are taken.
         settings: fields of `Settings`.
 
     Raises:
@@ -41,4 +50,4 @@ def serve(source: str, host: str = "127.0.0.1", port: int = 8000, name: str | No
     """
     from shoestring.serve.run import run
 
-    run(source, host, port, name, settings)
+    run(source, host, port, name, ready, settings)

@@ -16,14 +16,16 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import Receive, Scope, Send
 
-from shoestring.infer import Engine, stop_tokens
+from shoestring.errors import shown
+from shoestring.infer import Engine, TooLong, stop_tokens
 from shoestring.model import Transformer
-from shoestring.serve import refuse
+from shoestring.serve import guard, refuse
 from shoestring.serve.metrics import registry
 from shoestring.serve.reply import Failed, Reply
 from shoestring.serve.settings import Settings
 from shoestring.serve.wire import Chat, Completion, Refusal, Request
 from shoestring.tokenizer import Tokenizer
+from shoestring.tokenizer.bytelevel import is_byte_level
 
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 """The chat page may reach nothing but this server."""
@@ -32,6 +34,8 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     503: {"model": Refusal, "description": "The server is shutting down"},
 }
 ANSWERS = {**REFUSALS, 200: {"content": {"application/json": {}, "text/event-stream": {}}, "description": "The answer"}}
+SHORT = 1 << 14
+"""Characters that are always cut into tokens: their exact number is worth its millisecond."""
 CLIENT_GONE = 499
 """nginx' status for a client that left; it is seen in logs only."""
 
@@ -48,21 +52,26 @@ def build(model: Transformer, tokenizer: Tokenizer, name: str, settings: Setting
 
     app = FastAPI(title="Shoestring", version="1", lifespan=life, docs_url=None, redoc_url=None)
     app.state.service = service
-    app.add_middleware(refuse.BodyLimit, limit=settings.request_bytes)
+    guard.install(app, settings)
     refuse.install(app)
     _information(app, service)
 
     @app.post("/v1/completions", responses=ANSWERS)
     async def completions(body: Completion, request: HTTPRequest) -> Response:
         """Continue a text."""
-        prompt = body.prompt if isinstance(body.prompt, list) else await asyncio.to_thread(tokenizer.prompt, body.prompt)
+        if isinstance(body.prompt, list):
+            return await service.respond(request, body, body.prompt or [tokenizer.end])
+        service.refuse_too_long(len(body.prompt))
+        prompt = await asyncio.to_thread(tokenizer.prompt, body.prompt)
         return await service.respond(request, body, prompt or [tokenizer.end])
 
     @app.post("/v1/chat/completions", responses=ANSWERS)
     async def chat(body: Chat, request: HTTPRequest) -> Response:
         """Answer in a conversation."""
-        prompt = await asyncio.to_thread(tokenizer.chat_tokens, [message.plain() for message in body.messages])
-        return await service.respond(request, body, prompt)
+        messages = [message.plain() for message in body.messages]
+        service.refuse_too_long(sum(len(message["content"]) for message in messages))
+        # In a thread: a template is the model's own program, and may take its whole deadline.
+        return await service.respond(request, body, await asyncio.to_thread(tokenizer.chat_tokens, messages))
 
     return app
 
@@ -107,6 +116,9 @@ class Service:
         self.started = int(time.time())
         self.ends = stop_tokens(tokenizer)
         self.engine = Engine(model, settings.slots, settings.waiting)
+        # Where every byte of a text is in some token; a normalizer may shrink a text before it is cut.
+        whole = is_byte_level(tokenizer.record) and tokenizer.record.get("normalizer") is None
+        self._token_bytes = int(tokenizer.byte_lengths().max()) if whole else None
 
     def open(self) -> None:
         """Have an engine that takes requests, also when the application is started a second time."""
@@ -120,7 +132,17 @@ class Service:
 
     def unknown(self, name: str) -> JSONResponse:
         """The refusal of a model that isn't here."""
-        return refuse.refusal(404, f"model: {name!r} is not served here; allowed: {self.name}", "model", "model_not_found")
+        return refuse.refusal(404, f"model: {shown(name)} is not served here; allowed: {self.name}", "model", "model_not_found")
+
+    def refuse_too_long(self, characters: int) -> None:
+        """Refuse a text that can't fit the context, before time is spent on what is in it.
+
+        Raises:
+            TooLong: it has more bytes than a context full of the longest token.
+        """
+        context = self.model.config.context
+        if self._token_bytes is not None and characters > max(SHORT, context * self._token_bytes):
+            raise TooLong(f"prompt: {characters} characters exceed the model's context of {context} tokens; shorten it")
 
     async def respond(self, request: HTTPRequest, body: Request, prompt: list[int]) -> Response:
         """Ask the engine and answer, in one piece or as events."""

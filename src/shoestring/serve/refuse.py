@@ -1,21 +1,28 @@
-"""Every refusal in OpenAI's form, {"error": {"message", "type", "param", "code"}}, and a limit on what is read at all."""
+"""Every refusal in OpenAI's form, {"error": {"message", "type", "param", "code"}}."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shoestring.errors import ShoestringError, nearest
+from shoestring.errors import ShoestringError, clipped, nearest
 from shoestring.infer import Busy, Closed, TooLong
 from shoestring.serve.wire import Chat, Completion
 
-KINDS = {400: "invalid_request_error", 404: "not_found_error", 429: "rate_limit_error", 503: "unavailable_error"}
+KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    429: "rate_limit_error",
+    503: "unavailable_error",
+}
 FIELDS = {"/v1/completions": Completion.model_fields, "/v1/chat/completions": Chat.model_fields}
 
 
@@ -25,7 +32,9 @@ def refusal(
     """A response that says no."""
     kind = KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
     # What a client sent may hold half a surrogate pair, which no encoding can carry back.
-    said, blamed = (None if text is None else text.encode("utf-8", "replace").decode() for text in (message, param))
+    said, blamed = (
+        None if text is None else clipped(text, 1000).encode("utf-8", "replace").decode() for text in (message, param)
+    )
     problem = {"message": said, "type": kind, "param": blamed, "code": code}
     return JSONResponse({"error": problem}, status, headers)
 
@@ -40,9 +49,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(StarletteHTTPException)
     async def plain(request: Request, error: StarletteHTTPException) -> JSONResponse:
-        known = {404: f"{request.method} {request.url.path}: no such address", 405: f"{request.method} is not offered here"}
+        path = clipped(request.url.path)
+        known = {404: f"{request.method} {path}: no such address", 405: f"{request.method} is not offered here"}
         message = known.get(error.status_code, str(error.detail)) if error.detail in ("Not Found", "Method Not Allowed") else None
-        code = "request_too_large" if error.status_code == 413 else None
+        code = {408: "request_timeout", 413: "request_too_large"}.get(error.status_code)
         return refusal(error.status_code, message or str(error.detail), code=code, headers=dict(error.headers or {}))
 
     @app.exception_handler(ShoestringError)
@@ -54,10 +64,6 @@ def install(app: FastAPI) -> None:
         field = "messages" if "chat" in request.url.path else "prompt"
         message = str(error).replace("prompt:", f"{field}:", 1)
         return refusal(400, message, field, "context_length_exceeded" if isinstance(error, TooLong) else None)
-
-    @app.exception_handler(Exception)
-    async def own_fault(request: Request, error: Exception) -> JSONResponse:
-        return refusal(500, f"the server failed: {type(error).__name__}", code="internal_error")
 
 
 def explain(problems: list[dict[str, Any]], path: str) -> tuple[str, str | None, str | None]:
@@ -85,35 +91,3 @@ def explain(problems: list[dict[str, Any]], path: str) -> tuple[str, str | None,
 def _visible(part: Any) -> bool:
     """True for a position in a list and for a field's name; false for a branch of a union such as `list[int]`."""
     return isinstance(part, int) or (part.isidentifier() and part not in ("str", "int", "float", "TextPart"))
-
-
-class BodyLimit:
-    """Refuses a body larger than allowed with 413: at once when its length is announced, else when it gets there."""
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app = app
-        self.limit = limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self.limit:
-            response = refusal(413, self._said(int(announced)), code="request_too_large", headers={"Connection": "close"})
-            await response(scope, receive, send)
-            return
-        read = 0
-
-        async def counted() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self.limit:
-                raise HTTPException(413, self._said(read))
-            return message
-
-        await self.app(scope, counted, send)
-
-    def _said(self, size: int) -> str:
-        return f"the body has {size} bytes or more, at most {self.limit} are taken; send less"

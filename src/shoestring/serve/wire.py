@@ -1,15 +1,33 @@
-"""Requests in OpenAI's forms. What is not offered is refused by name; nothing is silently ignored but `user`."""
+"""Requests in OpenAI's forms. What is not offered is refused by name, unless it asks for nothing.
+
+Official clients send every field that they know: null, false, empty, or its neutral value. Such a field is taken, whether it
+is known here or not. Names for a caller's own bookkeeping (`user`, cache and safety identifiers) are taken and kept nowhere.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shoestring.infer import Sampling
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Stop = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "function_call": ("none", "auto"),
+    "logprobs": (False,),
+    "min_p": (0,),
+    "modalities": (["text"],),
+    "parallel_tool_calls": (True,),
+    "reasoning_effort": ("none",),
+    "repetition_penalty": (1,),
+    "service_tier": ("auto", "default"),
+    "tool_choice": ("none", "auto"),
+}
+"""Values of fields that are not offered with which they ask for what happens anyway."""
 
 
 def _nothing(value: Any) -> Any:
@@ -20,6 +38,24 @@ def _nothing(value: Any) -> Any:
 
 class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out(cls, given: Any) -> Any:
+        """The fields that ask for something."""
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if not cls._asks_nothing(name, value)}
+
+    @classmethod
+    def _asks_nothing(cls, name: str, value: Any) -> bool:
+        known = cls.model_fields.get(name)
+        if known is not None and known.is_required():
+            return False
+        if value is None or (isinstance(value, str | list | dict) and not value):
+            return True
+        neutral = NEUTRAL.get(name, ())
+        return (known is None and value is False) or any(value == each and type(value) is type(each) for each in neutral)
 
 
 class StreamOptions(_Form):
@@ -48,6 +84,10 @@ class Request(_Form):
     logit_bias: Annotated[dict[str, float], AfterValidator(_nothing)] | None = None
     user: str | None = None
     """Who asks; taken for compatibility, kept nowhere."""
+    safety_identifier: str | None = None
+    """The newer name of `user`."""
+    prompt_cache_key: str | None = None
+    """How the caller groups its requests; taken for compatibility, kept nowhere."""
 
     @property
     def limit(self) -> int | None:
@@ -75,15 +115,23 @@ class Request(_Form):
         )
 
 
+def _one_prompt(value: Any) -> Any:
+    """The prompt of a list that holds one, as clients send that can also send several."""
+    if isinstance(value, list) and value and isinstance(value[0], str | list):
+        if len(value) > 1:
+            raise ValueError(f"{len(value)} prompts in one request are not offered by this server; send one")
+        return value[0]
+    return value
+
+
 class Completion(Request):
     """`/v1/completions`."""
 
-    prompt: str | list[Annotated[int, Field(ge=0)]]
-    """A text, or token numbers."""
+    prompt: Annotated[str | list[Annotated[int, Field(ge=0)]], BeforeValidator(_one_prompt)]
+    """A text or token numbers, or a list that holds one of these."""
     echo: Annotated[bool, AfterValidator(_nothing)] | None = None
     suffix: Annotated[str, AfterValidator(_nothing)] | None = None
     best_of: Literal[1] | None = None
-    logprobs: None = None
 
 
 class TextPart(_Form):
@@ -113,10 +161,7 @@ class Chat(Request):
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(gt=0)] | None = None
     """The newer name of `max_tokens`; it counts when both are given."""
-    logprobs: Annotated[bool, AfterValidator(_nothing)] | None = None
     top_logprobs: Annotated[int, AfterValidator(_nothing)] | None = None
-    tools: Annotated[list[Any], AfterValidator(_nothing)] | None = None
-    tool_choice: Literal["none"] | None = None
     response_format: ResponseFormat | None = None
 
     @property
