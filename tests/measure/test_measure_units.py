@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoestring.errors import SettingError
-from shoestring.measure import parse
+from shoestring.measure import parse, written
+from shoestring.measure.units import Unit
 
 
 @pytest.mark.parametrize(
@@ -79,3 +80,28 @@ def test_amounts_beyond_bounds_are_one_short_line(value: object) -> None:
     with pytest.raises(SettingError, match=r"budget\.time: ") as error:
         parse(value, "s", "budget.time")  # type: ignore[arg-type]
     assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (300.0, "s", "5 min"),
+        (100.0, "s", "100 s"),
+        (5400.0, "s", "1.5 h"),
+        (0.25, "s", "250 ms"),
+        (8e9, "B", "8 GB"),
+        (8.0 * 2**30, "B", "8 GiB"),
+        (8e9 + 1, "B", "8000000001.0 B"),
+        (3.6e6, "J", "1 kWh"),
+        (5e5, "J", "500 kJ"),
+        (2.0, "USD", "$2"),
+        (0.001, "USD", "0.001 USD"),
+    ],
+)
+def test_an_amount_is_written_as_people_do(value: float, unit: Unit, text: str) -> None:
+    assert written(value, unit) == text
+
+
+@given(st.floats(1e-6, 1e15), st.sampled_from(["s", "B", "J", "USD"]))
+def test_what_is_written_is_read_back_exactly(value: float, unit: Unit) -> None:
+    assert parse(written(value, unit), unit, "x") == value

@@ -44,7 +44,7 @@ STEPS: tuple[tuple[str, str, str, tuple[float, float], float | None, float, tupl
     ("plan", "plan", "plan", (0.01, 0.004), None, 0, (None, 2813), None),
     ("pretrain", "train", "checkpoint", (402.0, 388.4), 6.1e13, 905, (23.6e6, 23.61e6), 1.8213),
     ("wanda", "compress", "checkpoint", (6.5, 7.4), 3.3e11, 640, (23.6e6, 23.61e6), 1.9874),
-    ("distil", "train", "checkpoint", (61.0, 66.9), 8.8e12, 1210, (23.6e6, 23.61e6), 1.8529),
+    ("distil", "compress", "checkpoint", (61.0, 66.9), 8.8e12, 1210, (23.6e6, 23.61e6), 1.8529),
     ("gptq", "compress", "checkpoint", (24.0, 31.7), 3.9e11, 720, (7.4e6, 7.44e6), 1.8712),
     ("sample", "infer", "text", (2.2, 1.63), 5.1e9, 480, (None, 1204), None),
 )

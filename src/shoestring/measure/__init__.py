@@ -6,7 +6,7 @@ from shoestring.measure.hardware import CATALOGUE, Hardware, find, free_threads,
 from shoestring.measure.memory import resident_bytes
 from shoestring.measure.meter import Meter, running
 from shoestring.measure.quantity import Kind, Quantity, counted, estimated, human, measured, predicted, unknown
-from shoestring.measure.units import parse
+from shoestring.measure.units import parse, written
 from shoestring.measure.usage import UNITS, Usage, base_bytes, no_usage, predicted_usage, total
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "measured",
     "no_usage",
     "parse",
+    "written",
     "predicted",
     "predicted_usage",
     "resident_bytes",

@@ -41,6 +41,13 @@ _MONEY = {
     **dict.fromkeys(("c", "ct", "cent", "cents", "¢"), 0.01),
 }
 _TABLES: dict[str, dict[str, float]] = {"s": _TIME, "B": _BYTES, "J": _ENERGY, "USD": _MONEY}
+_WRITTEN = {
+    "s": ("d", "h", "min", "s", "ms"),
+    "B": ("TiB", "TB", "GiB", "GB", "MiB", "MB", "KiB", "KB", "B"),
+    "J": ("MWh", "kWh", "MJ", "kJ", "J"),
+    "USD": ("usd",),
+}
+"""Units in which an amount is written, the largest first."""
 _EXAMPLES = {
     "s": "90 s, 5 min, 1h30min, 2 days",
     "B": "512 MB, 8 GB, 8 GiB",
@@ -76,6 +83,20 @@ def parse(text: str | int | float, unit: Unit, where: str) -> float:
             f"{where}: must be above 0 and at most {LARGEST:g} {unit}, got {shown(text)}; leave it out for no limit"
         )
     return float(value)
+
+
+def written(value: float, unit: Unit) -> str:
+    """An amount as people write it, which `parse` reads back to the last bit.
+
+    >>> written(300.0, "s"), written(8e9, "B"), written(3.6e6, "J"), written(2.0, "USD")
+    ('5 min', '8 GB', '1 kWh', '$2')
+    """
+    for name in _WRITTEN[unit]:
+        number = f"{value / _TABLES[unit][name.lower() if unit == 'B' else name]:g}"
+        text = f"${number}" if name == "usd" else f"{number} {name}"
+        if "e" not in number and float(number) >= 1 and parse(text, unit, "") == value:
+            return text
+    return f"{value!r} {unit}"
 
 
 def _sum_of_parts(text: str, unit: Unit, where: str) -> float:

@@ -45,10 +45,9 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """The resolved recipe, every setting written out: what it says can be run again."""
+        units: dict[str, Unit] = {"time": "s", "memory": "B", "energy": "J", "money": "USD"}
         limits = {
-            key: f"{value:g} {unit}"
-            for key, unit in (("time", "s"), ("memory", "B"), ("energy", "J"), ("money", "USD"))
-            if (value := getattr(self.budget, key)) is not None
+            key: measure.written(value, unit) for key, unit in units.items() if (value := getattr(self.budget, key)) is not None
         }
         steps = [_written(step) for step in self.steps if not step.automatic]
         quality = [step.technique.model_dump(mode="json") for step in self.steps if step.automatic]

@@ -7,33 +7,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import log10
+from math import log, log10
 from typing import Any
 
-from shoestring.measure import Kind, Quantity
+from shoestring.measure import Kind, Quantity, human
 from shoestring.report.figures import COLUMNS, pair, quality, ratio_text, text
 from shoestring.report.read import Record, training
+from shoestring.report.sections import half_precision
 
 Chart = dict[str, Any]
 MOST_POINTS = 1200
 RESOURCES = ("seconds", "flops", "peak_memory", "disk", "bits_per_byte", "energy", "communication")
 """What is drawn of predictions; money is time times a price, and energy too where it is not measured: they would hide time."""
 COSTS = {"seconds": ("time", "seconds"), "energy": ("energy", "joules"), "money": ("money", "US dollars")}
+LOSSES = {"learning": "loss (nats per token)", "distance": "distance from the teacher (nats per token)"}
+"""The kinds of loss that are drawn, each on a chart of its own, and what its axis is called."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "x")
 
 
 def charts(record: Record) -> dict[str, Chart]:
     """All charts that a record has figures for, by the id of their place in the page."""
-    found = {"loss": loss(record), "size": quality_against_size(record), "prediction": prediction(record)}
+    found = {f"loss-{kind}": loss(record, kind) for kind in LOSSES}
+    found |= {"size": quality_against_size(record), "prediction": prediction(record)}
     found |= {f"cost-{key}": quality_against_cost(record, key) for key in COSTS}
     if record.compose is not None:
         found["interaction"] = interaction(record.compose)
     return {name: chart for name, chart in found.items() if chart is not None}
 
 
-def loss(record: Record) -> Chart | None:
-    """Training loss against tokens (steps, where tokens are not logged), a line per training step of the recipe."""
-    lines = [(row.step, steps) for row, place, _ in record.artifacts("checkpoint") if (steps := training(place))]
+def loss(record: Record, kind: str) -> Chart | None:
+    """Loss of one kind against tokens (steps, where tokens are not logged), a line per step of the recipe that trains.
+
+    A distillation's loss is a distance from its teacher, near 0 where a cross-entropy is near 2: each kind has its own axis.
+    """
+    lines = [
+        (row.step, steps)
+        for row, place, _ in record.artifacts("checkpoint")
+        if (row.room == "compress") == (kind == "distance") and (steps := training(place))
+    ]
     if not lines:
         return None
     tokens = all(isinstance(step.get("tokens"), int | float) for _, steps in lines for step in steps)
@@ -52,7 +63,7 @@ def loss(record: Record) -> Chart | None:
                 "hovertemplate": "%{y:.4f} at %{x:.4s}" + ("" if tokens else " steps"),
             }
         )
-    return _chart(traces, "tokens learned from" if tokens else "optimizer step", "loss (nats per token)", legend=len(traces) > 1)
+    return _chart(traces, "tokens learned from" if tokens else "optimizer step", LOSSES[kind], legend=len(traces) > 1)
 
 
 def quality_against_size(record: Record) -> Chart | None:
@@ -60,11 +71,16 @@ def quality_against_size(record: Record) -> Chart | None:
     rows = [row for row in record.rows if row.after and row.disk.value and quality(row).value is not None]
     if not rows:
         return None
-    labels = [text(row.disk) for row in rows]
+    labels, half = [text(row.disk) for row in rows], half_precision(record)
     steps, sizes, bits = [r.step for r in rows], [r.disk.value or 0.0 for r in rows], [quality(r) for r in rows]
     chart = _chart([_path(steps, sizes, bits, labels, 0)], "bytes on disk", "bits per byte")
-    chart["layout"]["xaxis"] |= {"tickformat": "~s", "ticksuffix": "B", "rangemode": "tozero"}
+    chart["layout"]["xaxis"] |= _bytes_axis(max([*sizes, half or 0.0]))
     chart["layout"]["annotations"] = _names(steps, sizes, bits)
+    if half is not None:
+        chart["layout"]["shapes"] = [{**_one(half), "line": {"color": "var(--soft)", "width": 1, "dash": "dash"}}]
+        chart["layout"]["annotations"].append(
+            {"x": half, "y": 1, "yref": "paper", "yanchor": "bottom", "text": "bf16", "showarrow": False}
+        )
     return chart
 
 
@@ -251,9 +267,19 @@ def _ratio_axis(ratios: Sequence[float]) -> dict[str, Any]:
     return {"type": "log", "range": [log10(low), log10(high)], "tickvals": ticks, "ticktext": labels, "tickangle": 0}
 
 
-def _one() -> dict[str, Any]:
+def _bytes_axis(most: float) -> dict[str, Any]:
+    """An axis from 0 whose ticks are plain numbers of the unit that the table uses (MiB, not MB)."""
+    unit = 1024.0 ** max(0, int(log(max(most, 1.0), 1024)))
+    step = next(size for size in (n * 10.0**power for power in range(-1, 4) for n in (1, 2, 5)) if most / unit / size <= 6)
+    ticks = [number * step * unit for number in range(int(most / unit / step) + 2)]
+    labels = ["0", *(human(tick, "B") for tick in ticks[1:])]
+    return {"tickvals": ticks, "ticktext": labels, "rangemode": "tozero"}
+
+
+def _one(place: float = 1) -> dict[str, Any]:
     line = {"color": "var(--ink)", "width": 1}
-    return {"type": "line", "xref": "x", "yref": "paper", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "line": line, "layer": "below"}
+    ends = {"x0": place, "x1": place, "y0": 0, "y1": 1}
+    return {"type": "line", "xref": "x", "yref": "paper", **ends, "line": line, "layer": "below"}
 
 
 def _band(low: float, high: float) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import floor, log10
 
 from shoestring.measure import UNITS, Kind, Quantity, human, total, unknown
 from shoestring.recipe.ledger import Row
@@ -98,7 +99,7 @@ def text(quantity: Quantity, figure: str = "") -> str:
     if quantity.unit == "kgCO2e":
         return f"{quantity.value * 1e6:.3g} mg" if quantity.value < 1e-3 else human(quantity.value * 1000, "g")
     if quantity.unit == "USD" and abs(quantity.value) < 1e-3:
-        return f"${quantity.value:.2g}" if quantity.value < 1e-4 else f"${quantity.value:.5f}"
+        return f"${quantity.value:.{min(12, 1 - floor(log10(abs(quantity.value))))}f}"
     return human(quantity.value, quantity.unit)
 
 

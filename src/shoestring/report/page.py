@@ -17,7 +17,7 @@ from typing import Any
 from shoestring.artifact import write_whole
 from shoestring.drafts import named
 from shoestring.errors import FileError, file_error
-from shoestring.measure import UNITS, Kind, Quantity, total
+from shoestring.measure import UNITS, Kind, Quantity, total, written
 from shoestring.recipe import budget
 from shoestring.recipe.ledger import Row
 from shoestring.report import figures, sections
@@ -105,6 +105,7 @@ def view(record: Record, drawn: dict[str, Any]) -> dict[str, Any]:
         "headline": sections.headline(record),
         "banner": _banner(record),
         "tiles": sections.tiles(record, used) if rows else [],
+        "newest": sections.newest(record),
         "bars": bars(record) if rows else [],
         "budget_note": _budget_note(record),
         "rows": [_row(row) for row in rows],
@@ -120,6 +121,7 @@ def view(record: Record, drawn: dict[str, Any]) -> dict[str, Any]:
         "versions": list((record.run or record.compose or {}).get("versions", {}).items()),
     }
     titles = {
+        "newest": ("model", "Model"),
         "bars": ("budget", "Budget"),
         "rows": ("ledger", "Ledger"),
         "chart_ids": ("charts", "Charts"),
@@ -135,6 +137,7 @@ def view(record: Record, drawn: dict[str, Any]) -> dict[str, Any]:
         "marks": figures.MARKS,
         "kinds": list(Kind),
         "text": figures.text,
+        "written": written,
         "exact": figures.exact,
         "reason": figures.reason,
         "ratio_text": figures.ratio_text,

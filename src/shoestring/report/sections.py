@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -10,6 +12,7 @@ from typing import Any
 
 from shoestring.errors import ShoestringError
 from shoestring.measure import Kind, Quantity, Usage, counted, human, unknown
+from shoestring.plan.explain import said
 from shoestring.report.figures import exact, quality, reason, text
 from shoestring.report.read import Record, content, rejects
 
@@ -65,10 +68,7 @@ def tiles(record: Record, used: Usage) -> list[dict[str, Any]]:
     if models:
         row, place, about = models[-1]
         found.append(_tile("parameters", "Parameters", parameters(place), _sparsity(about)))
-        smaller = ""
-        if row.disk.value and models[0][0].disk.value and models[0][0] is not row:
-            smaller = f"{models[0][0].disk.value / row.disk.value:.2f}× smaller than after {models[0][0].step}"
-        found.append(_tile("disk", "Model on disk", row.disk, smaller))
+        found.append(_tile("disk", "Model on disk", row.disk, _against(row.disk, half_precision(record))))
     if judged:
         first, last = judged[0], judged[-1]
         note = f"after {last.step}"
@@ -76,7 +76,8 @@ def tiles(record: Record, used: Usage) -> list[dict[str, Any]]:
             note += f"; {text(quality(first), 'bits_per_byte')} after {first.step}"
         found.append(_tile("bits_per_byte", "Bits per byte", quality(last), note))
     found.append(_tile("seconds", "Time", used.seconds, "all steps together"))
-    found.append(_tile("energy", "Energy", used.energy, f"{text(used.carbon)}" if used.carbon.value is not None else ""))
+    carbon = f"{text(used.carbon)} of CO₂e, {used.carbon.kind}" if used.carbon.value is not None else ""
+    found.append(_tile("energy", "Energy", used.energy, carbon))
     found.append(_tile("money", "Money", used.money, used.money.method))
     return found
 
@@ -90,6 +91,27 @@ def parameters(place: Path) -> Quantity:
         return counted(float(cost.parameters(model.read_config(place))), "", "from the model's configuration")
     except (ShoestringError, OSError) as error:
         return unknown("", str(error), Kind.COUNTED)
+
+
+def half_precision(record: Record) -> float | None:
+    """Bytes of the first model at two a weight, as most are published: what sizes are compared with. A model that was
+    trained in float32 has twice as many on disk, which no technique has earned."""
+    first = next(record.artifacts("checkpoint"), None)
+    weights = None if first is None else parameters(first[1]).value
+    return None if weights is None else 2.0 * weights
+
+
+def newest(record: Record) -> dict[str, str] | None:
+    """Where the last model is, and what to type next; None when there is none."""
+    models = list(record.artifacts("checkpoint"))
+    if not models:
+        return None
+    row, place, _ = models[-1]
+    link = record.folder / "model"
+    path = link if link.resolve() == place else place
+    where = os.path.relpath(path)
+    where = where if len(where) < len(str(path.absolute())) else str(path.absolute())
+    return {"step": row.step, "path": str(path.absolute()), "where": shlex.quote(where)}
 
 
 def plans(record: Record) -> list[Grid]:
@@ -174,10 +196,16 @@ def _plain(value: Any) -> Value:
 
 
 def _of_plan(entry: dict[str, Any], column: str) -> Value:
-    """A field of a formula; the value with its unit behind it."""
+    """A field of a formula; the value as the plan itself says it, its exact number kept."""
     value = _plain(entry.get(column, ""))
-    unit = entry.get("unit")
-    return replace(value, text=f"{value.text} {unit}") if column == "value" and unit else value
+    return replace(value, text=said({"unit": "", **entry})) if column == "value" and value.exact else value
+
+
+def _against(disk: Quantity, half: float | None) -> str:
+    if not disk.value or half is None:
+        return ""
+    ratio = half / disk.value
+    return f"{ratio:.2f}× smaller than in bf16" if ratio >= 1 else f"{1 / ratio:.2f}× larger than in bf16"
 
 
 def _number(value: Any, unit: str = "") -> Value:
