@@ -66,7 +66,8 @@ def write_run(folder: Path, *, status: str = "finished", steps: int = 99, points
         row["reused"] = step in ("corpus", "quality")
         if bits is not None:
             after = _quality(bits)
-            row["quality"] = {"predicted": _foreseen(bits) if step == "pretrain" else None, "before": before, "after": after}
+            foreseen = _foreseen(bits) if step == "pretrain" else None
+            row["quality"] = {"predicted": foreseen, "before": before, "after": after, "difference": _difference(before, bits)}
             before = after
         rows.append(row)
         if bits is not None:
@@ -93,6 +94,15 @@ def write_run(folder: Path, *, status: str = "finished", steps: int = 99, points
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), "utf-8")
     return folder
+
+
+def _difference(before: dict[str, Any] | None, bits: float) -> dict[str, Any] | None:
+    """Paired with the step before; the last one is within the noise."""
+    if before is None:
+        return None
+    change, half = bits - before["bits_per_byte"]["value"], 0.02
+    method = "64 windows, paired, Student's t"
+    return {"bits_per_byte": Quantity(change, "bit/B", Kind.MEASURED, method, (change - half, change + half)).to_json()}
 
 
 def _row(

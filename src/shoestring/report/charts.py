@@ -188,7 +188,8 @@ def thin(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _path(
     steps: Sequence[str], across: Sequence[float], bits: Sequence[Quantity], labels: Sequence[str], colour: int
 ) -> dict[str, Any]:
-    """Checkpoints in the order in which they were made."""
+    """Checkpoints in the order in which they were made. Without bars of their intervals: these hold how hard the windows are,
+    which is the same for all; what a step changed beyond noise stands in the table of changes."""
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -198,20 +199,13 @@ def _path(
         "customdata": list(labels),
         "line": {"color": _colour(colour), "width": 1.5, "dash": "dot"},
         "marker": {"color": _colour(colour), "size": 11},
-        "error_y": {
-            "type": "data",
-            "array": [((f.interval[1] - f.interval[0]) / 2 if f.interval else 0) for f in bits],
-            "color": _colour(colour),
-            "thickness": 1,
-            "visible": any(f.interval for f in bits),
-        },
         "hovertemplate": "%{text}: %{y:.4f} bits per byte, %{customdata}<extra></extra>",
     }
 
 
 def _names(steps: Sequence[str], across: Sequence[float], bits: Sequence[Quantity]) -> list[dict[str, Any]]:
     """The checkpoints' names beside their points, on a ground that hides the lines, one above the other where points meet."""
-    ends = [bound for figure in bits for bound in (figure.interval or (figure.value or 0.0, figure.value or 0.0))]
+    ends = [figure.value or 0.0 for figure in bits]
     pixels = 250 / ((max(ends) - min(ends)) or 1.0)
     widest = max(across)
     placed: list[tuple[float, float]] = []

@@ -114,6 +114,27 @@ def newest(record: Record) -> dict[str, str] | None:
     return {"step": row.step, "path": str(path.absolute()), "where": shlex.quote(where)}
 
 
+def changes(record: Record) -> Grid | None:
+    """What each step did to the quality that was measured before it: after minus before over the same windows and rows."""
+    lines = []
+    for row in record.rows:
+        for name, figure in (row.difference or {}).items():
+            low, high = figure.interval or (None, None)
+            clear = low is not None and high is not None and not low <= 0 <= high
+            lines.append(
+                [
+                    Value(row.step),
+                    Value(name.replace("_", " ").replace(".", ": ")),
+                    Value(f"{figure.value:+.4f}", exact(figure), figure.method),
+                    Value("" if low is None else f"{low:+.4f} to {high:+.4f}"),
+                    Value("beyond the noise of the evaluation" if clear else "not clear"),
+                ]
+            )
+    numbers = {"change", "95 % interval"}
+    columns = ["step", "figure", "change", "95 % interval", "verdict within these weights"]
+    return Grid("Paired with the step before; one seed", columns, lines, numbers) if lines else None
+
+
 def plans(record: Record) -> list[Grid]:
     """The formulas of each plan, and what they came to."""
     grids = []
