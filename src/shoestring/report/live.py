@@ -24,7 +24,7 @@ class Live:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self._bar: Bar | None = None
-        self._said = 0.0
+        self._said = time.monotonic()  # what ends within seconds says nothing on its way
 
     def __enter__(self) -> Live:
         return self
