@@ -29,9 +29,9 @@ def test_a_terminal_sees_a_bar_that_moves_and_goes() -> None:
 
 def test_elsewhere_a_line_now_and_then_says_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
     console, stream = _console(terminal=False)
-    clock = iter([100.0, 100.0, 101.0, 120.0, 120.0])
+    clock = iter([100.0, 101.0, 111.0, 111.0, 112.0, 130.0, 130.0])
     monkeypatch.setattr(live.time, "monotonic", lambda: next(clock))
     shown = live.Live(console)
-    for text, done in (("one", 0.5), ("two", 0.6), ("three 70%", 0.7)):
+    for text, done in (("one", 0.4), ("two", 0.5), ("three", 0.6), ("four 70%", 0.7)):
         shown.progress(text, done)
-    assert stream.getvalue().splitlines() == ["   one · 50%", "   three 70%"]
+    assert stream.getvalue().splitlines() == ["   two · 50%", "   four 70%"]

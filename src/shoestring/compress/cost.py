@@ -123,7 +123,7 @@ def predict_walk(
 
     Args:
         length: of a sequence; 512 or the model's context when None.
-        precision: of the walk; "auto" is taken as bf16.
+        precision: of the walk; "auto" is the one in which this machine multiplies faster.
         bits: of the weights afterwards; None leaves them as they are.
         sparsity: of the weights afterwards.
         grids: how often GPTQ's loop goes through each matrix's columns.
@@ -134,8 +134,10 @@ def predict_walk(
         return _unknown(sketch, hardware, bits, sparsity)
     length = length or min(512, config.context)
     passed, whole = walk_flops(config, samples, length, gram=False), walk_flops(config, samples, length, gram)
-    dtype = "fp32" if precision == "fp32" else "bf16"
-    seconds = passed / (hardware.rate(dtype) * hardware.figure(f"compress.walk_share.{dtype}", WALK_SHARE[dtype]))
+    rates = {
+        dtype: hardware.rate(dtype) * hardware.figure(f"compress.walk_share.{dtype}", WALK_SHARE[dtype]) for dtype in WALK_SHARE
+    }
+    seconds = passed / (max(rates.values()) if precision == "auto" else rates[precision])
     seconds += (whole - passed) / (hardware.rate("fp32") * hardware.figure("compress.gram_share", GRAM_SHARE))
     flops = whole + solver_flops(config, grids)
     seconds += (flops - whole) / hardware.rate("fp32") + (_column_seconds(config, hardware, grids) if grids else 0.0)
