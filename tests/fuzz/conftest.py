@@ -6,9 +6,9 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-TARGETS = 14
+TARGETS = 13
 """About as many as there are."""
-EACH = max(10, int(os.environ.get("SHOESTRING_FUZZ", "280")) // TARGETS)
+EACH = max(10, int(os.environ.get("SHOESTRING_FUZZ", "260")) // TARGETS)
 
 settings.register_profile(
     "fuzz",
