@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 NASTY: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**30, 1e308, -1e-308, 0.5, "", " ", "x", "0", "1e9", "NaN", "../..",
-    "/", "\x00", "\ud800", "a\nb", "\x1b[31m", "é" * 40, "{{ x }}", "x" * 3000, [], [[]], {}, [None], {"a": {}}, [1, "a"], {"text": 1},
+    "/", "\x00", "\ud800", "a\nb", "\x1b[31m", "é" * 40, "{{ x }}", "x" * 3000, [], [[]], {},
+    [None], {"a": {}}, [1, "a"], {"text": 1},
 )  # fmt: skip
 """Values that stand where something else should."""
 
