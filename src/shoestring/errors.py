@@ -15,6 +15,9 @@ from typing import Any
 LONGEST = 300
 """Characters of a user's own value that a message repeats."""
 
+MOST_NAMES = 60
+"""Names that a message lists; there are more of them only where a user's own file brings them."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -101,8 +104,10 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     """
     names = sorted(allowed)
     close = difflib.get_close_matches(name[:LONGEST], names, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}allowed: {', '.join(names) or 'nothing'}"
+    hint = f"did you mean '{clipped(close[0], 60)}'? " if close else ""
+    listed = ", ".join(clipped(each, 60) for each in names[:MOST_NAMES]) or "nothing"
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"{hint}allowed: {listed}{more}"
 
 
 def file_error(path: Path | str, error: OSError) -> FileError:

@@ -84,7 +84,8 @@ def test_reads_ahead_measures_energy_and_keeps_zeros():
     with Meter(find("h200")) as meter:
         settings = Training(log_every=5, precision="bf16", compile="regional")
         log = train(
-            model, loader, settings=settings, steps=40, learning_rate=1e-2, meter=meter, progress=said.append,
+            model, loader, settings=settings, steps=40, learning_rate=1e-2, meter=meter,
+            progress=lambda text, done=None: said.append(text),
             callbacks=[KeepZeros(model)],
         )  # fmt: skip
     assert log[-1]["loss"] < 1.0

@@ -163,9 +163,16 @@ def test_pruned_weights_stay_zero():
 
 def test_log_and_meter():
     hardware = find("cpu").with_(reached={"matmul.fp32": 50e9})
-    said, notes = [], []
+    said, shares, notes = [], [], []
+
+    def progress(text, done=None):
+        said.append(text)
+        shares.append(done)
+
     with Meter(hardware) as meter:
-        _, log = run(settings=Training(log_every=5), meter=meter, progress=said.append, note=notes.append)
+        _, log = run(settings=Training(log_every=5), meter=meter, progress=progress, note=notes.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
     assert [entry["step"] for entry in log] == [5, 10, 12]
     assert log[-1]["tokens"] == 12 * 4 * 16
     assert set(log[0]) == {"step", "tokens", "loss", "learning_rate", "grad_norm", "seconds", "tokens_per_second", "mfu"}

@@ -57,7 +57,7 @@ def calibrate(json: Json = False) -> None:
     from shoestring.report.live import Live
 
     with Live() as live:
-        hardware = measure.calibrate(measure.detect(), PROBES, live.note, fresh=True)
+        hardware = measure.calibrate(measure.detect(), PROBES, live.note, fresh=True, progress=live.progress)
     record = {"name": hardware.name, "calibrated": hardware.calibrated, "reached": hardware.reached}
     lines = [f"{key:24} {figure(key, value):>15}  {_meaning(key)[1]}" for key, value in sorted(hardware.reached.items())]
     say(json, record, "\n".join([f"{hardware.name}, calibrated {hardware.calibrated}", *lines]))

@@ -23,6 +23,7 @@ from statistics import median
 from shoestring.errors import FileError, file_error
 from shoestring.files import read_object, to_json
 from shoestring.measure.hardware import Hardware, busy_cores
+from shoestring.progress import Progress, silent
 
 Probe = Callable[[Hardware], dict[str, float]]
 
@@ -62,6 +63,7 @@ def calibrate(
     probes: Mapping[str, Probe] | None = None,
     note: Callable[[str], None] = lambda text: None,
     fresh: bool = False,
+    progress: Progress = silent,
 ) -> Hardware:
     """Measure what this machine reaches, store it, and return the hardware with it.
 
@@ -74,6 +76,7 @@ def calibrate(
         probes: the rooms' own, by name.
         note: says a line after each probe.
         fresh: measure everything again.
+        progress: shows which probe runs, and the share of them that is done.
 
     Raises:
         FileError: the calibration can't be written.
@@ -95,6 +98,7 @@ def calibrate(
     missing = [name for name in wanted if name not in kept]
     for number, name in enumerate(missing, start=1):
         probe = wanted[name]
+        progress(f"measuring {name}", (number - 1) / len(missing))
         start = time.perf_counter()
         # A probe may read what the probes before it have found, but never stale figures of its own.
         reached = {key: value for figures in kept.values() for key, value in figures.items()}

@@ -5,6 +5,7 @@ Kinds are never summed silently: adding a measured and a predicted second is a m
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -114,7 +115,7 @@ def human(value: float, unit: str) -> str:
     if unit == "s":
         return _duration(value)
     if unit == "USD":
-        return f"${value:.4f}" if abs(value) < 1 else f"${value:,.2f}"
+        return _dollars(value)
     if unit == "B":
         step = 0
         while abs(value) >= 1024 and step < len(_BINARY) - 1:
@@ -124,6 +125,14 @@ def human(value: float, unit: str) -> str:
     while abs(value) >= 1000 and step < len(_DECIMAL) - 1:
         value, step = value / 1000, step + 1
     return f"{value:.3g} {_DECIMAL[step]}{unit}".rstrip()
+
+
+def _dollars(value: float) -> str:
+    """Cents from a dollar on; below it four decimals, or as many as two digits of the amount need."""
+    if abs(value) >= 1:
+        return f"${value:,.2f}"
+    digits = 4 if value == 0 or abs(value) >= 1e-3 else min(12, 1 - math.floor(math.log10(abs(value))))
+    return f"${value:.{digits}f}"
 
 
 def _duration(seconds: float) -> str:

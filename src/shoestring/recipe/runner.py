@@ -132,7 +132,7 @@ def prepare(recipe: Recipe, watch: Watch) -> tuple[Hardware, float]:
     if not hardware.calibrated:
         watch.note("calibrating this machine, once: what do its matrix products and training steps really reach?")
     began = time.perf_counter()
-    calibrated = measure.calibrate(hardware, PROBES, watch.note)
+    calibrated = measure.calibrate(hardware, PROBES, watch.note, progress=watch.progress)
     spent = time.perf_counter() - began
     if not hardware.calibrated or calibrated.calibrated == hardware.calibrated:
         return calibrated, 0.0

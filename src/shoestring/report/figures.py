@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor, log10
 
 from shoestring.measure import UNITS, Kind, Quantity, human, total, unknown
 from shoestring.recipe.ledger import Row
@@ -98,8 +97,6 @@ def text(quantity: Quantity, figure: str = "") -> str:
         return "$0" if quantity.unit == "USD" else f"0 {quantity.unit.replace('kgCO2e', 'g')}"
     if quantity.unit == "kgCO2e":
         return f"{quantity.value * 1e6:.3g} mg" if quantity.value < 1e-3 else human(quantity.value * 1000, "g")
-    if quantity.unit == "USD" and abs(quantity.value) < 1e-3:
-        return f"${quantity.value:.{min(12, 1 - floor(log10(abs(quantity.value))))}f}"
     return human(quantity.value, quantity.unit)
 
 

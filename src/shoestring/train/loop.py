@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from shoestring.errors import DiskFull, SettingError, ShoestringError
 from shoestring.measure import Meter
 from shoestring.model import cost
+from shoestring.progress import Progress, silent
 from shoestring.train import apply, restart
 from shoestring.train import progress as say
 from shoestring.train.batches import parts, source
@@ -56,7 +57,7 @@ def train(
     micro_batches: int = 1,
     scratch: Path | None = None,
     meter: Meter | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Progress = silent,
     note: Callable[[str], None] = lambda text: None,
     callbacks: Sequence[Callback] = (),
     time_limit: float | None = None,
@@ -115,7 +116,7 @@ class _Run:
         settings: Training,
         micro_batches: int,
         meter: Meter | None,
-        progress: Callable[[str], None],
+        progress: Progress,
         note: Callable[[str], None],
         callbacks: Sequence[Callback],
         time_limit: float | None,
@@ -269,7 +270,8 @@ class _Run:
             self.logged_at, self.logged_tokens = now, place.tokens
         pace = self.clock.pace
         left = None if pace is None else pace * (place.course.end - place.step)
-        self.progress(say.line(entry, place.course.end, left, self.meter, self.settings))
+        line = say.line(entry, place.course.end, left, self.meter, self.settings)
+        self.progress(line, place.step / place.course.end)
         self.shown_at = now
 
     def _save(self) -> None:

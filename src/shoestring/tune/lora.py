@@ -14,6 +14,7 @@ from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import ModelConfig, PackedLinear, Transformer, load, write
 from shoestring.model.cost import parameters
+from shoestring.progress import Progress, silent
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Word, Work
 from shoestring.train import Training, cut, train, write_log
 from shoestring.train.settings import Precision
@@ -115,7 +116,7 @@ class LoRA(Technique):
         batches: Loader | Conversations,
         steps: int,
         seed: int = 0,
-        progress: Callable[[str], None] = lambda text: None,
+        progress: Progress = silent,
         note: Callable[[str], None] = lambda text: None,
         **loop: Any,
     ) -> list[dict[str, Any]]:
