@@ -1,6 +1,7 @@
 """The catalogue, detection, and the stored calibration."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,17 @@ def test_the_own_probes_find_plausible_rates() -> None:
     assert rates["copy"] > 1e7
     assert room.text_rate(here)["text"] > 1e5
     assert room.disk_rate(here)["disk.write"] > 1e5
+
+
+def test_a_slow_call_is_timed_once() -> None:
+    """A product in an emulated precision takes seconds: calibration must not take minutes for it."""
+    calls = []
+
+    def slow() -> None:
+        calls.append(1)
+        time.sleep(0.03)
+
+    assert timed(slow, seconds=0.01) >= 0.03
+    assert len(calls) == 2
+    assert timed(lambda: calls.append(1), seconds=0.01, least=5) < 0.03
+    assert len(calls) >= 2 + 2 + 5

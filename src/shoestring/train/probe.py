@@ -57,6 +57,8 @@ def probe(hardware: Hardware) -> dict[str, float]:
     if hardware.device == "cuda":
         return _figures("bf16", GPU_SHAPES, hardware.device)
     found = _figures("fp32", CPU_SHAPES, "cpu")
+    if hardware.rate("bf16") < hardware.rate("fp32"):  # emulated: a single step would take half a minute
+        return found
     middle = CPU_SHAPES[3:4]
     pace = {precision: times(middle, precision, "cpu", 0.0)[0] for precision in ("fp32", "bf16")}
     if pace["bf16"] < SLOWER * pace["fp32"]:
