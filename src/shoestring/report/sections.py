@@ -197,7 +197,10 @@ def _sparsity(about: dict[str, Any]) -> str:
 
 
 def _calibration(said: str) -> str:
-    return f"calibrated {said}" if said else "not calibrated"
+    when, comma, rest = said.partition(", ")
+    if len(when) > len("2026-11-22") and (moment := _moment(when)):
+        when = f"{moment:%d %B %Y, %H:%M} UTC"
+    return f"calibrated {when}{comma}{rest}" if said else "not calibrated"
 
 
 def _moment(said: Any) -> datetime | None:
