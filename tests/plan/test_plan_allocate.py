@@ -122,7 +122,7 @@ def test_an_impossible_budget_says_what_is_short_and_by_how_much() -> None:
     assert "budget.time has 50 s left" in said
     assert "short" in said
     assert "1 min" in said
-    with pytest.raises(BudgetError, match=r"budget\.money has \$0\.0000 left"):
+    with pytest.raises(BudgetError, match=r"budget\.money has \$0\.0000000010 left"):
         allocate(sketch_of(money=1e-9), GPU)
     with pytest.raises(BudgetError, match=r"budget\.memory allows 0 B"):
         allocate(sketch_of(time=100, memory=1e6), CPU)
