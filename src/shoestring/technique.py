@@ -284,6 +284,8 @@ def _problem(problem: ErrorDetails, kind: type[BaseModel], where: str) -> str:
         return f"{path}: no such setting; {nearest(str(problem['loc'][-1]), kind.model_fields)}"
     if problem["type"] == "missing":
         return f"{path}: must be given"
+    if problem["type"] == "choice":
+        return f"{path}: {problem['msg']}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{path}: {message[0].lower() + message[1:]}, got {shown(problem['input'])}"
 
