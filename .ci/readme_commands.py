@@ -91,7 +91,8 @@ def _commands(text: str) -> str:
 
 def stage(folder: Path) -> None:
     """Fill a folder with what the pages' commands name."""
-    from shoestring.model import ModelConfig, Transformer, save
+    from shoestring.architecture import ModelConfig
+    from shoestring.model import Transformer, save
     from shoestring.tokenizer import Tokenizer
 
     library = Path(json.__file__).parents[1]

@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from shoestring.architecture import ModelConfig, counts
 from shoestring.data.loader import Loader
-from shoestring.model import ModelConfig, Transformer, cost
+from shoestring.model import Transformer
 from shoestring.train import Callback, Training, train
 
 PEAK = 989.5e12
@@ -205,8 +206,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     if args.transformers:
         contenders["transformers Llama"] = hugging_face
     config = ModelConfig(**shape, position="learned", feed_forward="gelu", norm="layernorm")
-    square = 6 * (cost.parameters(config) - config.context * config.width) + 12 * config.layers * config.width * config.context
-    causal = cost.training_flops(config, 1)
+    attention = 12 * len(config.layers) * config.width * config.context
+    square = 6 * (counts.parameters(config) - config.context * config.width) + attention
+    causal = counts.training_flops(config, 1)
     results: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
     for repeat in range(args.repeats):
         for name, contender in contenders.items():

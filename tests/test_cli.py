@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from shoestring.architecture import ModelConfig
 from shoestring.cli import app, main
 from shoestring.cli.plans import figure
-from shoestring.model import ModelConfig, Transformer, save
+from shoestring.model import Transformer, save
 from shoestring.recipe import PROBES, techniques
 from shoestring.tokenizer import Tokenizer
 from shoestring.train.cost import TERMS

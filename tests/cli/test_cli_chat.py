@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from shoestring.architecture import ModelConfig
 from shoestring.cli.chat import Chat, Message, fitted
 from shoestring.infer import Sampling
-from shoestring.model import ModelConfig, Transformer, save
+from shoestring.model import Transformer, save
 from shoestring.tokenizer import Tokenizer
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from shoestring import artifact
+from shoestring.architecture import ModelConfig
 from shoestring.measure import Hardware, Meter
-from shoestring.model import ModelConfig, Transformer, save
+from shoestring.model import Transformer, save
 from shoestring.technique import Work
 from shoestring.tokenizer import Tokenizer
 from shoestring.tokenizer.fast import GPT2

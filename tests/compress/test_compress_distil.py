@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from shoestring import artifact
+from shoestring.architecture import ModelConfig
 from shoestring.compress import RTN, Distil, Magnitude
 from shoestring.compress.distil import objective
 from shoestring.compress.divergence import Mix, divergence
 from shoestring.compress.walk import matrices
 from shoestring.data.loader import Batch, Loader
 from shoestring.errors import SettingError
-from shoestring.model import ModelConfig, Transformer, load, save
+from shoestring.model import Transformer, load, save
 from shoestring.technique import State, Work
 from shoestring.tokenizer import Tokenizer
 

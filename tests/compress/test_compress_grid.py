@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from shoestring.architecture import ModelConfig
 from shoestring.compress import GPTQ, RTN, grid
 from shoestring.compress.rtn import round_to_nearest
 from shoestring.compress.walk import matrices
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
-from shoestring.model import ModelConfig, PackedLinear, Transformer
+from shoestring.model import PackedLinear, Transformer
 from shoestring.technique import Sketch
 
 

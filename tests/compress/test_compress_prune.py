@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from shoestring.architecture import ModelConfig
 from shoestring.compress import Magnitude, Wanda, prune
 from shoestring.compress.walk import matrices
 from shoestring.errors import SettingError
-from shoestring.model import ModelConfig, Transformer
+from shoestring.model import Transformer
 
 
 @settings(max_examples=40, deadline=None)

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from shoestring import artifact
+from shoestring.architecture.counts import gram_widths, linear_parameters
 from shoestring.compress import GPTQ, RTN, TECHNIQUES, Distil, Magnitude, Wanda, calibration_tokens, cost
 from shoestring.compress import calibration as drawing
 from shoestring.compress.walk import matrices
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import Transformer, load
-from shoestring.model.cost import linear_parameters
 from shoestring.technique import Sketch, State, Work, configure
 from shoestring.tokenizer import Tokenizer
 from tests.compress.conftest import CONFIG
@@ -157,15 +157,16 @@ def test_the_saved_settings_have_the_group_size(checkpoint: Path, tokens: Path, 
 @pytest.mark.parametrize("grids", [1, 2])
 def test_counted_operations_of_the_solver_against_a_count_by_hand(grids: int) -> None:
     counted = 0
-    for outputs, inputs in cost.shapes(CONFIG):
+    for slot in CONFIG.matrices():
+        outputs, inputs = slot.shape
         for _ in range(grids):
             for column in range(inputs):
                 for _ in range(column + 1, inputs):
                     counted += 2 * outputs  # a multiply and an add for each output
             counted += 2 * outputs * inputs * inputs + 2 * outputs * inputs  # D H, then the dot products with D
         counted += 2 * outputs * inputs * inputs + 2 * outputs * inputs  # the matrix's own
-    factored = sum(width**3 / 3 + width**3 for width in cost.inputs(CONFIG))
-    assert cost.solver_flops(CONFIG, grids) == pytest.approx(CONFIG.layers * (counted + factored))
+    factored = sum(width**3 / 3 + width**3 for layer in CONFIG.layers for width in gram_widths(layer, CONFIG.width))
+    assert cost.solver_flops(CONFIG, grids) == pytest.approx(counted + factored)
     assert cost.solver_flops(CONFIG, 0) == 0.0
 
 

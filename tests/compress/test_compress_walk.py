@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from shoestring.architecture import ModelConfig
 from shoestring.compress import GPTQ, Wanda
 from shoestring.compress.restart import RECORD, Restart
 from shoestring.compress.walk import Group, Solution, gram, matrices, shared_inputs, squares, walk
-from shoestring.model import ModelConfig, Transformer
+from shoestring.model import Transformer
 
 
 class Watching:
@@ -115,7 +116,7 @@ def test_other_shapes_of_model(shape: dict[str, object], calibration: Tensor) ->
 
 def test_shared_inputs_without_a_gate() -> None:
     model = Transformer(ModelConfig(vocabulary=20, width=16, layers=1, heads=2, feed_forward="gelu", context=8)).initialise()
-    names = shared_inputs(model.blocks[0], torch.randn(1, 2, 16), model.inputs(torch.zeros(1, 2, dtype=torch.long)))
+    names = shared_inputs(model.blocks[0], torch.randn(1, 2, 16), model.prepared(torch.zeros(1, 2, dtype=torch.long)))
     assert names == [["mixer.query", "mixer.key", "mixer.value"], ["mixer.output"], ["feed_forward.up"], ["feed_forward.down"]]
 
 

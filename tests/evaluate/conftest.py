@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from shoestring import artifact
+from shoestring.architecture import ModelConfig
 from shoestring.measure import Hardware, Meter
-from shoestring.model import ModelConfig, Transformer
+from shoestring.model import Transformer
 from shoestring.technique import Work
 from shoestring.tokenizer import Tokenizer
 from shoestring.tokenizer.fast import GPT2

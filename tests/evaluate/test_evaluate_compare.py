@@ -56,7 +56,7 @@ def test_divergence_against_torch() -> None:
 
 
 def test_vocabularies_must_agree(model: Transformer) -> None:
-    other = Transformer(model.config.model_copy(update={"vocabulary": 300})).initialise()
+    other = Transformer(model.config.with_(vocabulary=300)).initialise()
     with pytest.raises(SettingError, match="vocabulary of 300, the model 260"):
         fidelity(model, other, [1, 2, 3])
 

@@ -12,10 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shoestring.architecture import ModelConfig
 from shoestring.errors import SettingError
 from shoestring.evaluate import bits_per_byte, likelihood, likelihoods
 from shoestring.evaluate.windows import cut, ratio_error
-from shoestring.model import ModelConfig, Transformer
+from shoestring.model import Transformer
 from shoestring.tokenizer import Tokenizer
 
 

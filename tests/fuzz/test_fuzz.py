@@ -23,8 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoestring import cli, data, evaluate, model, tune
+from shoestring.architecture import ModelConfig
 from shoestring.errors import ShoestringError
-from shoestring.model import ModelConfig, Transformer
+from shoestring.model import Transformer
 from shoestring.tokenizer import Tokenizer
 from tests.fuzz.mutate import damaged, records, texts
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from shoestring.model import ModelConfig, Transformer
+from shoestring.architecture import ModelConfig
+from shoestring.model import Transformer
 
 torch.set_num_threads(1)
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from shoestring.architecture import ModelConfig
+from shoestring.architecture.counts import decode_flops
 from shoestring.infer import cost, probe
 from shoestring.measure import find
-from shoestring.model import ModelConfig, Transformer
-from shoestring.model.cost import decode_flops
+from shoestring.model import Transformer, hidden
 
 CONFIG = ModelConfig(vocabulary=97, width=32, layers=2, heads=4, kv_heads=2, context=192)
 HARDWARE = find("cpu")
@@ -18,7 +19,7 @@ HARDWARE = find("cpu")
 def test_weight_traffic_is_what_a_pass_touches() -> None:
     tied = sum(parameter.numel() for parameter in Transformer(CONFIG).parameters())
     assert cost.weight_traffic(CONFIG) == 4 * tied
-    untied = CONFIG.model_copy(update={"tied": False})
+    untied = CONFIG.with_(tied=False)
     assert cost.weight_traffic(untied) == 4 * tied  # the embedding's rows are not all read
     packed = cost.weight_traffic(CONFIG, cost.Precision(weight=4.25))
     inner = sum(p.numel() for name, p in Transformer(CONFIG).named_parameters() if "blocks" in name and p.ndim > 1)
@@ -35,8 +36,8 @@ def test_prefill_flops_count_the_head_once() -> None:
     model = Transformer(CONFIG).initialise()
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode():
-        model.head(model.hidden(torch.zeros(1, 20, dtype=torch.long))[:, -1])
-    attention = CONFIG.layers * 2 * 2 * CONFIG.heads * CONFIG.head_size * 20 * 21 / 2
+        model.head(model(torch.zeros(1, 20, dtype=torch.long), read=hidden)[:, -1])
+    attention = len(CONFIG.layers) * 2 * 2 * CONFIG.flat.heads * CONFIG.flat.head_size * 20 * 21 / 2
     # PyTorch counts no fused attention on a CPU, so the scores are added by hand.
     assert cost.prefill_flops(CONFIG, 1, 20) == pytest.approx(counter.get_total_flops() + attention, rel=1e-9)
 

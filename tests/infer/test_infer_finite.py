@@ -7,10 +7,11 @@ import math
 import pytest
 import torch
 
+from shoestring.architecture import ModelConfig
 from shoestring.errors import NotFinite
 from shoestring.infer import Engine, Sampling, generate
 from shoestring.infer.sampling import NONE, Chooser
-from shoestring.model import ModelConfig, Transformer
+from shoestring.model import Transformer
 
 BAD = 5
 """A token whose embedding is not finite: prompts without it are answered as ever."""

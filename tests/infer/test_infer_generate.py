@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from shoestring.architecture import ModelConfig
 from shoestring.errors import SettingError
 from shoestring.infer import GREEDY, Sampling, generate
 from shoestring.infer.decoder import PREFILL_TOKENS, Row, next_group
-from shoestring.model import ModelConfig, Transformer
+from shoestring.model import Transformer
 
 PROMPTS = [[1, 2, 3], [5] * 70, [9, 8, 7, 6, 5], [42]]
 Naive = Callable[[list[int], int], list[int]]

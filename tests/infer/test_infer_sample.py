@@ -10,11 +10,12 @@ import torch
 
 from shoestring import artifact
 from shoestring import model as room
+from shoestring.architecture import ModelConfig
 from shoestring.errors import SettingError
 from shoestring.infer import Sample, Sampling, cost, generate, stop_tokens
 from shoestring.infer.sample import unpack_layers
 from shoestring.measure import Meter, find
-from shoestring.model import ModelConfig, PackedLinear, Transformer
+from shoestring.model import PackedLinear, Transformer
 from shoestring.technique import Sketch, State, Work, configure
 from shoestring.tokenizer import Tokenizer
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from shoestring.architecture import ModelConfig, counts
 from shoestring.artifact import checksum, manifest
 from shoestring.errors import DamagedArtifact, FileError, SettingError
 from shoestring.measure import Hardware, Meter
 from shoestring.measure.hardware import find
-from shoestring.model import ModelConfig, Pretrained, Transformer, cost, load, load_model, read_config, save, write
+from shoestring.model import Pretrained, Transformer, load, load_model, read_config, save, write
 from shoestring.technique import Sketch, State, Work
 from shoestring.tokenizer import Tokenizer
 
@@ -65,8 +66,8 @@ def test_dtypes_on_disk_and_in_memory(tmp_path: Path) -> None:
     assert next(load_model(tmp_path / "c").parameters()).dtype == torch.float32
     half = load_model(tmp_path / "c", torch.bfloat16)
     assert next(half.parameters()).dtype == torch.bfloat16
-    assert half.turns is not None
-    assert half.turns.dtype == torch.float32
+    half(torch.zeros(1, 4, dtype=torch.long))
+    assert next(iter(half.rotaries.values())).table.dtype == torch.float32
 
 
 def test_transformers_opens_model_and_tokenizer(tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_pickled_weights_are_never_loaded(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_of_another_model_is_told(tmp_path: Path) -> None:
-    save(model(config=CONFIG.model_copy(update={"vocabulary": 200})), tokenizer(), tmp_path / "c")
+    save(model(config=CONFIG.with_(vocabulary=200)), tokenizer(), tmp_path / "c")
     with pytest.raises(FileError, match="the tokenizer has 257 entries, the embedding 200 rows"):
         load(tmp_path / "c")
 
@@ -193,7 +194,7 @@ def test_pretrained_predicts_and_makes_a_checkpoint(dtype: str, tmp_path: Path) 
     bits = 8 * wanted.itemsize
     assert after.bits_per_weight == before.sketch.bits_per_weight == bits
     weights = (tmp_path / "one" / "model.safetensors").stat().st_size
-    assert cost.checkpoint_bytes(CONFIG.model_copy(update={"vocabulary": 1}), bits, bits) == pytest.approx(
+    assert counts.checkpoint_bytes(CONFIG.with_(vocabulary=1), bits, bits) == pytest.approx(
         weights - wanted.itemsize * 32 * (CONFIG.vocabulary - 1), rel=0.1
     )
     stored = {t.dtype for t in load_file(tmp_path / "one" / "model.safetensors").values()}
@@ -211,7 +212,7 @@ def test_pretrained_is_known_by_what_it_reads(tmp_path: Path, monkeypatch: pytes
     save(model(1), tokenizer(), tmp_path / "c")
     assert technique.outside() != first
     known = Pretrained(source="smollm2-135m")
-    assert cost.parameters(known.predict(Sketch(), find("cpu")).sketch.model) == 134_515_008
+    assert counts.parameters(known.predict(Sketch(), find("cpu")).sketch.model) == 134_515_008
     with pytest.raises(SettingError, match="shoestring fetch smollm2-135m"):
         known.apply(State(), _work(tmp_path / "out"))
     assert not (tmp_path / "out").exists()

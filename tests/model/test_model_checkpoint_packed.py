@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from shoestring.architecture import ModelConfig
 from shoestring.errors import FileError
-from shoestring.model import ModelConfig, Origin, PackedLinear, Transformer, linears, load_model, packed_bits, write
+from shoestring.model import Origin, PackedLinear, Transformer, linears, load_model, packed_bits, write
 
 CONFIG = ModelConfig(vocabulary=97, width=64, layers=2, heads=4, kv_heads=2, feed_forward_width=96, context=64)
 
@@ -54,7 +55,7 @@ CASES = {
     "int3 with zeros": {"bits": 3, "symmetric": False},
     "int2": {"bits": 2},
     "one layer only": {"layers": "1.feed_forward.up"},
-    "qwen2 with biases": {"config": CONFIG.model_copy(update={"attention_bias": True})},
+    "qwen2 with biases": {"config": CONFIG.with_(attention_bias=True)},
 }
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from shoestring.architecture import ModelConfig, RopeScaling
 from shoestring.errors import FileError
-from shoestring.model import ModelConfig, RopeScaling, Transformer, load_model, read_config
+from shoestring.model import Transformer, load_model, read_config
 from shoestring.model.checkpoint import write
 from shoestring.model.checkpoint.families import writing_family
 
@@ -117,10 +118,10 @@ def test_reads_rope_where_transformers_4_put_it(tmp_path: Path) -> None:
     record = json.loads(file.read_text())
     del record["rope_parameters"]
     file.write_text(json.dumps(record))
-    assert read_config(tmp_path).rope_base == 5000.0
+    assert read_config(tmp_path).flat.rope_base == 5000.0
     record["rope_scaling"] = {k: v for k, v in LLAMA3.items() if k != "rope_theta"}
     file.write_text(json.dumps(record))
-    assert read_config(tmp_path).rope_scaling == RopeScaling(factor=8.0, original_context=32)
+    assert read_config(tmp_path).flat.rope_scaling == RopeScaling(factor=8.0, original_context=32)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from shoestring.architecture import ModelConfig
 from shoestring.errors import DamagedArtifact, FileError, SettingError
-from shoestring.model import ModelConfig, Transformer, load, load_model, load_tokenizer, read_config, save
+from shoestring.model import Transformer, load, load_model, load_tokenizer, read_config, save
 from shoestring.model.checkpoint.gguf_file import halves
 from shoestring.model.fetch import cached
 
@@ -43,12 +44,12 @@ def write_gguf(file: Path, model: Transformer, kind: KINDS = KINDS.F32, **change
     writer = gguf.GGUFWriter(file, str(changes.get("architecture", "llama")))
     writer.add_context_length(config.context)
     writer.add_embedding_length(config.width)
-    writer.add_block_count(config.layers)
-    writer.add_feed_forward_length(config.feed_forward_width)
-    writer.add_head_count(config.heads)
-    writer.add_head_count_kv(config.kv_heads)
-    writer.add_rope_freq_base(config.rope_base)
-    writer.add_layer_norm_rms_eps(config.norm_epsilon)
+    writer.add_block_count(len(config.layers))
+    writer.add_feed_forward_length(config.flat.feed_forward_width)
+    writer.add_head_count(config.flat.heads)
+    writer.add_head_count_kv(config.flat.kv_heads)
+    writer.add_rope_freq_base(config.flat.rope_base)
+    writer.add_layer_norm_rms_eps(config.flat.norm_epsilon)
     writer.add_tokenizer_model(str(changes.get("tokenizer", "gpt2")))
     writer.add_tokenizer_pre(str(changes.get("pre", "smollm")))
     symbols = [chr(c) for c in [*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324)]]
@@ -74,7 +75,7 @@ def write_gguf(file: Path, model: Transformer, kind: KINDS = KINDS.F32, **change
             theirs = f"blk.{layer}.{THEIRS[module]}.weight"
         else:
             theirs = f"{THEIRS[module]}.weight"
-        heads = {"mixer.query": config.heads, "mixer.key": config.kv_heads}.get(module)
+        heads = {"mixer.query": config.flat.heads, "mixer.key": config.flat.kv_heads}.get(module)
         array = (interleave(tensor, heads) if heads else tensor).numpy()
         if array.ndim == 1 or kind is KINDS.F32:
             writer.add_tensor(theirs, array)

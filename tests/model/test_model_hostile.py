@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 
+from shoestring.architecture import ModelConfig
 from shoestring.errors import FileError, ShoestringError
-from shoestring.model import ModelConfig, PackedLinear, Transformer, linears, load, load_model, read_config, write
+from shoestring.model import PackedLinear, Transformer, linears, load, load_model, read_config, write
 from shoestring.model.checkpoint import stored
 from shoestring.tokenizer import Tokenizer
 

@@ -164,7 +164,7 @@ def test_entries_stay_as_they_are_spelled(tmp_path: Path) -> None:
 def test_what_changed_is_written_and_nothing_else(tmp_path: Path) -> None:
     source = theirs(tmp_path / "source", "LlamaForCausalLM", {**LLAMA, "rope_parameters": LLAMA3})
     model, words = load(source)
-    cut = model.config.model_copy(update={"layers": 1, "rope_scaling": None})
+    cut = model.config.with_(layers=1, rope_scaling=None)
     smaller = Transformer(cut).initialise().eval()
     smaller.origin = model.origin
     save(smaller, words, tmp_path / "ours")
@@ -196,7 +196,7 @@ def test_a_family_that_can_t_be_kept_keeps_the_ids(tmp_path: Path) -> None:
     """GPT-2 with layers of another family's kind is written in our own form."""
     source = theirs(tmp_path / "source", "GPT2LMHeadModel", {**GPT2, "eos_token_id": [256, 257]})
     model, words = load(source)
-    odd = Transformer(model.config.model_copy(update={"head_norm": True})).initialise().eval()
+    odd = Transformer(model.config.with_(head_norm=True)).initialise().eval()
     odd.origin = model.origin
     save(odd, words, tmp_path / "ours")
     written = json.loads((tmp_path / "ours" / "config.json").read_text())

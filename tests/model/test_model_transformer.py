@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from shoestring.model import CHOICES, ModelConfig, RopeScaling, Transformer, cost, linears
-from shoestring.model.position import rope
+from shoestring.architecture import Flat, ModelConfig, Rope, RopeScaling, counts
+from shoestring.model import CHOICES, Inputs, Transformer, linears, rope
 
 KINDS: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -48,7 +48,7 @@ def test_decoding_with_a_cache_equals_one_pass(kind: str) -> None:
     with torch.inference_mode():
         whole, cache, parts = ours(text), ours.new_cache(2, 32), []
         for first, last in ((0, 7), (7, 8), (8, 9), (9, 20)):
-            parts.append(ours(text[:, first:last], cache))
+            parts.append(ours(text[:, first:last], Inputs(cache=cache)))
             cache.advance(last - first)
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=2e-5, rtol=0)
 
@@ -60,10 +60,10 @@ def test_rows_of_unequal_length_share_a_cache(first: int, second: int) -> None:
     counts = torch.tensor([first, second])
     with torch.inference_mode():
         cache = ours.new_cache(2, 32)
-        ours(text[:, : int(counts.max())], cache)  # the shorter row's padding is overwritten later
+        ours(text[:, : int(counts.max())], Inputs(cache=cache))  # the shorter row's padding is overwritten later
         cache.advance(counts)
         rest = torch.stack([text[row, n : n + 4] for row, n in enumerate(counts.tolist())])
-        got = ours(rest, cache)
+        got = ours(rest, Inputs(cache=cache))
         cache.advance(4)
         cache.reorder(torch.tensor([1]))
         assert cache.lengths_B.tolist() == [second + 4]
@@ -86,16 +86,16 @@ def test_documents_in_one_row_don_t_see_each_other() -> None:
     other = text.clone()
     other[:, :8] = 3
     with torch.inference_mode():
-        packed = ours(text, documents_BT=documents)
+        packed = ours(text, Inputs(documents_BT=documents))
         torch.testing.assert_close(packed[:, :8], ours(text[:, :8]), atol=2e-5, rtol=0)
         torch.testing.assert_close(packed[:, 8:], ours(text[:, 8:]), atol=2e-5, rtol=0)  # rope: distances alone count
-        assert torch.equal(ours(other, documents_BT=documents)[:, 8:], packed[:, 8:])
+        assert torch.equal(ours(other, Inputs(documents_BT=documents))[:, 8:], packed[:, 8:])
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 500))
 def test_rope_depends_on_distance_alone(query_place: int, key_place: int, shift: int) -> None:
-    table = rope.table(config(head_size=16), 600).double()
+    table = rope.table(Rope(), 16, 600).double()
     generator = torch.Generator().manual_seed(0)
     query, key = torch.randn(2, 1, 1, 1, 16, generator=generator, dtype=torch.float64)
 
@@ -108,8 +108,7 @@ def test_rope_depends_on_distance_alone(query_place: int, key_place: int, shift:
 
 def test_rotation_is_the_complex_one_and_keeps_lengths() -> None:
     x = torch.randn(2, 3, 5, 16, generator=torch.Generator().manual_seed(0))
-    settings_ = config(head_size=16)
-    turned = rope.rotate(x, rope.table(settings_, 5)[None])
+    turned = rope.rotate(x, rope.table(Rope(), 16, 5)[None])
     plane = torch.complex(*x.double().chunk(2, -1))
     angles = torch.outer(torch.arange(5).double(), 10_000.0 ** (-torch.arange(0, 16, 2).double() / 16))
     wanted = plane * torch.polar(torch.ones_like(angles), angles)
@@ -123,7 +122,7 @@ def test_the_rotary_table_grows_and_stays_float32() -> None:
         assert ours(tokens(1, 100)).shape == (1, 100, 97)
         short = ours.to(torch.bfloat16)
         short(tokens(1, 8))
-        assert short._turns_to(8).dtype == torch.float32
+        assert next(iter(short.rotaries.values())).table.dtype == torch.float32
 
 
 def test_grouped_heads_equal_repeated_ones() -> None:
@@ -142,7 +141,7 @@ def test_attention_equals_a_plain_sum_in_float64() -> None:
     mixer = ours.blocks[0].mixer
     x = torch.randn(1, 6, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.inference_mode():
-        got = mixer(x, ours.inputs(tokens(1, 6)))
+        got = mixer(x, ours.prepared(tokens(1, 6)))
         query, key, value = (getattr(mixer, n)(x).view(6, -1, 8) for n in ("query", "key", "value"))
         rows = torch.zeros(6, 4, 8, dtype=torch.float64)
         for place in range(6):
@@ -177,13 +176,13 @@ def test_linears_are_named_in_the_order_of_computation() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_cost_counts_what_is_there(kind: str) -> None:
     ours = model(kind)
-    assert cost.parameters(ours.config) == sum(p.numel() for p in ours.parameters())
-    assert cost.linear_parameters(ours.config) == sum(
+    assert counts.parameters(ours.config) == sum(p.numel() for p in ours.parameters())
+    assert counts.linear_parameters(ours.config) == sum(
         layer.weight.numel() for block in ours.blocks for layer in linears(block).values()
     )
     cache = ours.new_cache(3, 10)
     stored = sum(layer.keys_BHSD.nbytes + layer.values_BHSD.nbytes for layer in cache.layers)
-    assert cost.cache_bytes_per_token(ours.config, 4) * 30 == stored
+    assert counts.cache_bytes_per_token(ours.config, 4) * 30 == stored
 
 
 @pytest.mark.parametrize("kind", ["llama", "one kv head", "gpt2", "untied"])
@@ -193,17 +192,19 @@ def test_flops_agree_with_pytorch_s_counter(kind: str) -> None:
     # The plain backend: fused attention on a CPU is counted as nothing.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         loss = ours(tokens(2, length)).sum()
-    square = 2 * length * ours.config.layers * 2 * 2 * ours.config.heads * ours.config.head_size * (length - 1) / 2
-    assert cost.forward_flops(ours.config, 2 * length, length) + square == counter.get_total_flops()
+    square = 2 * length * len(ours.config.layers) * 2 * 2 * ours.config.flat.heads * ours.config.flat.head_size * (length - 1) / 2
+    assert counts.forward_flops(ours.config, 2 * length, length) + square == counter.get_total_flops()
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         loss = ours(tokens(2, length)).sum()
         loss.backward()
-    assert cost.training_flops(ours.config, 2 * length, length) == pytest.approx(counter.get_total_flops() - 3 * square, rel=0.02)
+    assert counts.training_flops(ours.config, 2 * length, length) == pytest.approx(
+        counter.get_total_flops() - 3 * square, rel=0.02
+    )
 
 
 def test_decoding_sums_to_reading() -> None:
     ours = config()
-    assert sum(cost.decode_flops(ours, place) for place in range(30)) == pytest.approx(cost.forward_flops(ours, 30, 30))
+    assert sum(counts.decode_flops(ours, place) for place in range(30)) == pytest.approx(counts.forward_flops(ours, 30, 30))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_a_configuration_that_can_t_be_is_refused(settings_: dict, said: str) ->
 def test_choices_name_fields_of_the_configuration() -> None:
     for choice in CHOICES:
         if choice.field.startswith("ModelConfig."):
-            assert choice.field.removeprefix("ModelConfig.") in ModelConfig.model_fields
+            assert choice.field.removeprefix("ModelConfig.") in Flat.model_fields
 
 
 def _rotate64(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:

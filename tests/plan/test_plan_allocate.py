@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shoestring.architecture.counts import linear_parameters, parameters
 from shoestring.errors import BudgetError, SettingError
 from shoestring.measure import Hardware, Kind, Usage, find, no_usage, predicted, predicted_usage
-from shoestring.model.cost import linear_parameters, parameters
 from shoestring.plan import allocate, rules
 from shoestring.plan.allocate import Wishes
 from shoestring.plan.explain import explain, lines
@@ -166,7 +166,7 @@ def test_wishes_are_kept() -> None:
     plan = allocate(sketch_of(time=1000), CPU, Wishes(context=128, smallest=192, largest=192, batch=6, precision="bf16")).plan
     assert (plan.context, plan.model.width, plan.batch, plan.precision) == (128, 192, 6, "bf16")
     grouped = allocate(sketch_of(time=1000), CPU, Wishes(smallest=256, query_groups=4)).plan.model
-    assert grouped.heads == 4 * grouped.kv_heads
+    assert grouped.flat.heads == 4 * grouped.flat.kv_heads
 
 
 def test_devices_share_a_batch_equally() -> None:
@@ -185,9 +185,9 @@ def test_planning_answers_at_once() -> None:
 @given(st.integers(1, 64).map(lambda n: 32 * n), st.integers(1, 8))
 def test_shapes_are_models(width: int, groups: int) -> None:
     config = shape(width, 1000, 128, groups)
-    assert config.heads * config.head_size == width
-    assert config.heads % config.kv_heads == 0
-    assert config.layers >= 2
+    assert config.flat.heads * config.flat.head_size == width
+    assert config.flat.heads % config.flat.kv_heads == 0
+    assert len(config.layers) >= 2
 
 
 def test_the_ladder_rises_in_steps_of_a_quarter_at_the_most() -> None:

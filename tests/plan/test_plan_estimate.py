@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from shoestring.architecture.counts import parameters
 from shoestring.errors import BudgetError, SettingError
 from shoestring.measure import find
-from shoestring.model.cost import parameters
 from shoestring.plan import estimate
 from shoestring.plan.allocate import Wishes
 from shoestring.technique import Budget

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shoestring.architecture.counts import parameters
 from shoestring.errors import BudgetError, SettingError
 from shoestring.measure import Hardware, Usage, find, predicted_usage
-from shoestring.model.cost import parameters
 from shoestring.plan.allocate import Wishes, allocate
 from shoestring.plan.explain import explain, lines
 from shoestring.plan.rules import FEWEST_STEPS, portions
@@ -207,10 +207,10 @@ def test_devices_share_a_batch_equally() -> None:
 @given(width=st.sampled_from(list(widths())), groups=st.integers(1, 64))
 def test_every_shape_is_a_model(width: int, groups: int) -> None:
     config = shape(width, 32768, 1024, groups)
-    assert config.heads * config.head_size == width
-    assert config.heads % config.kv_heads == 0
-    assert 32 <= config.head_size <= 128
-    assert config.layers >= 2
+    assert config.flat.heads * config.flat.head_size == width
+    assert config.flat.heads % config.flat.kv_heads == 0
+    assert 32 <= config.flat.head_size <= 128
+    assert len(config.layers) >= 2
 
 
 @pytest.mark.parametrize("name", ["v100", "t4"])

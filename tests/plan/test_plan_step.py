@@ -43,7 +43,7 @@ def test_settings_are_followed() -> None:
     decided = plan.decide(KNOWN, CPU)
     assert (decided.context, decided.batch, decided.precision) == (64, 8, "bf16")
     assert decided.model.width == 96
-    assert decided.model.heads == 3 * decided.model.kv_heads
+    assert decided.model.flat.heads == 3 * decided.model.flat.kv_heads
     assert decided.tokens <= 3e6
     assert Plan().decide(KNOWN, CPU).seconds <= 0.88 * 120
     assert Plan(reserve=0.5).decide(KNOWN, CPU).seconds <= 0.5 * 120

@@ -10,7 +10,8 @@ import torch
 from fastapi.testclient import TestClient
 
 from shoestring import model as room
-from shoestring.model import ModelConfig, Transformer
+from shoestring.architecture import ModelConfig
+from shoestring.model import Transformer
 from shoestring.serve import Settings, build
 from shoestring.tokenizer import Tokenizer
 from tests.serve.live import serving

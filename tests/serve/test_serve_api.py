@@ -11,8 +11,9 @@ import torch
 from fastapi.testclient import TestClient
 from httpx import Response
 
+from shoestring.architecture import ModelConfig
 from shoestring.infer import Sampling, generate
-from shoestring.model import ModelConfig, Transformer
+from shoestring.model import Transformer
 from shoestring.serve import Settings, build
 from shoestring.tokenizer import Tokenizer
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from shoestring.architecture import ModelConfig
 from shoestring.data.loader import Loader
 from shoestring.measure import Meter, find
-from shoestring.model import ModelConfig, Transformer
+from shoestring.model import Transformer
 from shoestring.train import KeepZeros, Training, train
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]

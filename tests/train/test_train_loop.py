@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from shoestring.architecture import ModelConfig
 from shoestring.data.loader import Batch
 from shoestring.errors import SettingError, ShoestringError
 from shoestring.measure import Meter, find
-from shoestring.model import ModelConfig, Transformer
+from shoestring.model import Transformer
 from shoestring.train import IGNORED, Callback, KeepZeros, Training, train
 from shoestring.train.optimizers import decayed
 

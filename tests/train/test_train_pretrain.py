@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from shoestring import artifact
+from shoestring.architecture import ModelConfig, counts
 from shoestring.errors import SettingError
 from shoestring.measure import Meter, find
-from shoestring.model import ModelConfig, cost
 from shoestring.technique import Budget, Sketch, State, Work, configure
 from shoestring.tokenizer import Tokenizer
 from shoestring.train import CHOICES, TECHNIQUES, Pretrain, TrainingPlan
@@ -78,7 +78,7 @@ def test_from_tokens_to_a_checkpoint(tokens, tmp_path):
     log = [json.loads(line) for line in (after.checkpoint / "training.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == 46
     assert log[-1]["loss"] < 4.5 < log[0]["loss"]
-    assert work.meter.flops == pytest.approx(cost.training_flops(ModelConfig(vocabulary=257, **SHAPE), 46 * 128))
+    assert work.meter.flops == pytest.approx(counts.training_flops(ModelConfig(vocabulary=257, **SHAPE), 46 * 128))
     assert "parameters on cpu: 46 steps of 8 x 16 tokens" in notes[0]
     assert "step 46/46" in said[-1]
 
@@ -108,7 +108,7 @@ def test_without_a_plan():
     plan = Pretrain(model=SHAPE).resolve(1_000_000, 300, None, "cpu")
     assert plan.batch == plan.micro_batch == 2048
     assert plan.steps == 30
-    assert plan.learning_rate == pytest.approx(0.003239 - 0.0001395 * np.log(cost.parameters(plan.model)))
+    assert plan.learning_rate == pytest.approx(0.003239 - 0.0001395 * np.log(counts.parameters(plan.model)))
     assert (plan.warmup, plan.decay, plan.precision) == (2, 6, "fp32")
     assert Pretrain(model=SHAPE).resolve(1_000_000, 300, None, "cuda").precision == "bf16"
 
@@ -120,8 +120,8 @@ def test_predict_follows_the_sketch():
     assert prediction.sketch.trained_tokens == 12_800
     assert prediction.sketch.model == _plan().model
     assert prediction.sketch.bits_per_byte == 1.5
-    assert prediction.sketch.disk_bytes == 4 * cost.parameters(_plan().model)
-    assert prediction.usage.flops.value == pytest.approx(cost.training_flops(_plan().model, 12_800))
+    assert prediction.sketch.disk_bytes == 4 * counts.parameters(_plan().model)
+    assert prediction.usage.flops.value == pytest.approx(counts.training_flops(_plan().model, 12_800))
     longer = Pretrain(steps=200).predict(known, hardware)
     assert longer.usage.seconds.value == pytest.approx(2 * prediction.usage.seconds.value, rel=0.01)
 

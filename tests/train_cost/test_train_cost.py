@@ -5,15 +5,16 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from shoestring.architecture import ModelConfig
+from shoestring.architecture import counts as model_cost
 from shoestring.data.loader import Batch
 from shoestring.measure import find
-from shoestring.model import ModelConfig, Transformer
-from shoestring.model import cost as model_cost
+from shoestring.model import Transformer
 from shoestring.train import cost, next_token, probe, train
 
 CPU, GPU = find("cpu"), find("h200")
 SMALL = ModelConfig(vocabulary=211, width=64, layers=2, heads=2, context=32)
-SHAPES = [SMALL, SMALL.model_copy(update={"kv_heads": 1, "layers": 3}), ModelConfig(vocabulary=97, width=96, layers=2, heads=3)]
+SHAPES = [SMALL, SMALL.with_(kv_heads=1, layers=3), ModelConfig(vocabulary=97, width=96, layers=2, heads=3)]
 
 
 def batch_of(config: ModelConfig, sequences: int, context: int) -> Batch:
@@ -27,7 +28,7 @@ def test_flops_agree_with_pytorchs_counter(config: ModelConfig) -> None:
     model, batch = Transformer(config).initialise(0), batch_of(config, 2, 16)
     with FlopCounterMode(display=False) as counter:
         model(batch.tokens_BT).sum().backward()
-    attention = config.layers * 4 * config.heads * config.head_size * (16 + 1) / 2 * 32
+    attention = len(config.layers) * 4 * config.flat.heads * config.flat.head_size * (16 + 1) / 2 * 32
     counted = counter.get_total_flops()
     assert counted == pytest.approx(3 * (model_cost.forward_flops(config, 32, 16) - attention), rel=1e-6)
     work = cost.amounts(config, 2, 16)
@@ -39,7 +40,7 @@ def test_flops_agree_with_pytorchs_counter(config: ModelConfig) -> None:
 @pytest.mark.parametrize("config", SHAPES)
 def test_activation_memory_agrees_with_the_tensors_that_pytorch_saves(config: ModelConfig, precision: str) -> None:
     def saved(layers: int) -> float:
-        model = Transformer(config.model_copy(update={"layers": layers})).initialise(0)
+        model = Transformer(config.with_(layers=layers)).initialise(0)
         weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
         kept: dict[int, tuple[int, torch.Tensor]] = {}
 
@@ -54,9 +55,10 @@ def test_activation_memory_agrees_with_the_tensors_that_pytorch_saves(config: Mo
                 next_token()(model, batch_of(config, 16, 64))
         return sum(size for size, _ in kept.values())
 
-    cast = 2 * model_cost.linear_parameters(config) / config.layers if precision == "bf16" else 0
-    per_layer = (saved(2 * config.layers) - saved(config.layers)) / config.layers - cast
-    assert cost.activation_bytes(config, precision) == pytest.approx(per_layer / 1024, rel=0.1)  # type: ignore[arg-type]
+    cast = 2 * model_cost.linear_parameters(config) / len(config.layers) if precision == "bf16" else 0
+    layers = len(config.layers)
+    per_layer = (saved(2 * len(config.layers)) - saved(len(config.layers))) / len(config.layers) - cast
+    assert model_cost.saved_bytes(config, precision == "bf16") / layers == pytest.approx(per_layer / 1024, rel=0.1)
 
 
 def test_an_uncalibrated_device_gets_a_share_of_its_peak() -> None:
@@ -106,7 +108,7 @@ def test_the_faster_precision_is_chosen_and_a_tie_goes_to_fp32() -> None:
 def test_memory_grows_with_the_micro_batch_and_never_falls_below_the_optimizers() -> None:
     small, large = (cost.training_memory(SMALL, micro, 32, "fp32") for micro in (1, 64))
     assert large > small >= 16 * model_cost.parameters(SMALL)
-    wide = SMALL.model_copy(update={"vocabulary": 50_000})
+    wide = SMALL.with_(vocabulary=50_000)
     assert cost.training_memory(wide, 64, 32, "fp32", "cuda", 64) < cost.training_memory(wide, 64, 32, "fp32", "cuda", 0)
 
 

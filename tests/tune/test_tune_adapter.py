@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from shoestring.architecture import ModelConfig
 from shoestring.errors import FileError, SettingError
-from shoestring.model import ModelConfig, PackedLinear, Transformer, linears, save
+from shoestring.model import PackedLinear, Transformer, linears, save
 from shoestring.tokenizer import Tokenizer
 from shoestring.tune import adapters, add_lora, load_adapter, merge, save_adapter, trainable_parameters
 from shoestring.tune.cost import adapter_parameters, matrices
@@ -202,7 +203,7 @@ def test_broken_adapters(tmp_path: Path, model: Transformer) -> None:
     refused("bias is 'all'", bias="all")
     refused("r must be", r="many")
     refused("expected", r=3)
-    other = Transformer(model.config.model_copy(update={"layers": 1})).initialise()
+    other = Transformer(model.config.with_(layers=1)).initialise()
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(FileError, match="belongs to no matrix"):
         load_adapter(other, tmp_path)

@@ -149,7 +149,7 @@ def test_what_does_not_fit(tmp_path: Path, state: State, work: Callable[..., Wor
         LoRA().apply(State(checkpoint=state.checkpoint), work("b"))
     with pytest.raises(SettingError, match=r"lora\.context: 65 tokens are more than the model attends over \(64\)"):
         LoRA(context=65).apply(state, work("c"))
-    small = model.config.model_copy(update={"vocabulary": 200})
+    small = model.config.with_(vocabulary=200)
     with pytest.raises(SettingError, match="tokenize with `tokenizer: checkpoint`"):
         LoRA()._batches(state, small, None, 16, work("d"))  # type: ignore[arg-type]
     for wrong in ({"rank": 0}, {"dropout": 1.0}, {"targets": ()}, {"learning_rate": 0}, {"epochs": -1}, {"merge": True}):
@@ -178,7 +178,7 @@ def test_every_number_has_a_bound(settings: dict, says: str) -> None:
 
 
 def test_numbers_are_compared_with_what_is_there(state: State, work: Callable[..., Work], model: Transformer) -> None:
-    wide = model.config.model_copy(update={"context": 8192})
+    wide = model.config.with_(context=8192)
     with pytest.raises(SettingError, match=r"lora\.batch: 65536 sequences of 8192 tokens are 536,870,912 tokens a step; at most"):
         LoRA(batch=65_536, context=8192).predict(Sketch(model=wide, tokens=1e9), work().hardware)
     for attempt in (lambda: LoRA(rank=64).apply(state, work("a")), lambda: LoRA(rank=64).predict(Sketch(model=wide), Any)):

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from shoestring.architecture import ModelConfig
 from shoestring.errors import FileError, SettingError, ShoestringError
-from shoestring.model import ModelConfig, Pretrained, Transformer, load, load_model, read_config, save
+from shoestring.model import Pretrained, Transformer, load, load_model, read_config, save
 from shoestring.technique import State, Work
 from shoestring.tokenizer import Tokenizer
 from shoestring.tune import LoRA, add_lora, load_adapter, merge, merge_adapter, save_adapter

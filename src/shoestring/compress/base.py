@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from shoestring import artifact
+from shoestring.architecture import ModelConfig
 from shoestring.compress import calibration as drawing
 from shoestring.compress import cost, finite
 from shoestring.compress.restart import Restart
@@ -19,7 +20,7 @@ from shoestring.compress.walk import Method, fast_precision, matrices, walk
 from shoestring.errors import SettingError
 from shoestring.files import to_json
 from shoestring.measure import Hardware
-from shoestring.model import ModelConfig, PackedLinear, Transformer, load, write
+from shoestring.model import PackedLinear, Transformer, load, write
 from shoestring.progress import Progress, showing, silent
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
 
@@ -250,17 +251,9 @@ def reported(used: Compression, model: Transformer, reports: list[dict[str, Any]
     }
 
 
-def input_widths(model: Transformer) -> dict[str, int]:
+def input_widths(config: ModelConfig) -> dict[str, int]:
     """Inputs of each matrix, by name."""
-    return {name: int(module.in_features) for name, module in matrices(model)}  # type: ignore[arg-type]
-
-
-def config_widths(config: ModelConfig) -> dict[str, int]:
-    """Inputs of each kind of matrix, by name, before a model exists."""
-    heads, width = config.heads * config.head_size, config.width
-    first = {"mixer.query": width, "mixer.key": width, "mixer.value": width, "mixer.output": heads}
-    gate = {"feed_forward.gate": width} if config.feed_forward == "swiglu" else {}
-    return {**first, **gate, "feed_forward.up": width, "feed_forward.down": config.feed_forward_width}
+    return {slot.name: slot.inputs for slot in config.matrices()}
 
 
 def _bits(module: torch.nn.Module) -> float:

@@ -15,10 +15,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shoestring.architecture import Layer, ModelConfig
+from shoestring.architecture.counts import (
+    forward_flops,
+    gram_widths,
+    linear_parameters,
+    matrices,
+    over_layers,
+    parameters,
+    widest,
+)
 from shoestring.compress.divergence import CHUNK
 from shoestring.measure import Hardware, Usage, predicted, predicted_usage
-from shoestring.model import ModelConfig
-from shoestring.model.cost import forward_flops, linear_parameters, parameters
 from shoestring.technique import Prediction, Sketch
 
 SCALE_BITS = 16
@@ -58,31 +66,19 @@ class Bits:
         """Bits stored for a weight, scales and zeros counted in, over the blocks' matrices."""
         extra = SCALE_BITS + (0 if self.symmetric else self.bits)
         stored = 0.0
-        for outputs, inputs in shapes(config):
-            groups = 1 if self.group_size == -1 else inputs / self.group_size
-            stored += outputs * (inputs * self.bits + groups * extra)
-        return stored * config.layers / linear_parameters(config)
-
-
-def shapes(config: ModelConfig) -> list[tuple[int, int]]:
-    """Outputs and inputs of each matrix of one block."""
-    queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
-    width, inner = config.width, config.feed_forward_width
-    ups = 2 if config.feed_forward == "swiglu" else 1
-    return [(queries, width), (keys, width), (keys, width), (width, queries)] + [(inner, width)] * ups + [(width, inner)]
-
-
-def inputs(config: ModelConfig) -> list[int]:
-    """Widths of a block's distinct inputs: one Gram matrix each."""
-    return [config.width, config.heads * config.head_size, config.width, config.feed_forward_width]
+        for layer, count in config.distinct:
+            for slot in matrices(layer, config.width):
+                groups = 1 if self.group_size == -1 else slot.inputs / self.group_size
+                stored += count * slot.outputs * (slot.inputs * self.bits + groups * extra)
+        return stored / linear_parameters(config)
 
 
 def walk_flops(config: ModelConfig, samples: int, length: int, gram: bool = True) -> float:
     """Operations of the calibration pass through the blocks, and of the Gram matrices."""
     tokens = samples * length
     head = 2.0 * config.vocabulary * config.width * tokens
-    products = sum(float(width) * width for width in inputs(config)) * tokens * config.layers if gram else 0.0
-    return forward_flops(config, tokens, length) - head + products
+    products = over_layers(config, lambda layer: sum(float(width) ** 2 for width in gram_widths(layer, config.width))) * tokens
+    return forward_flops(config, tokens, length) - head + (products if gram else 0.0)
 
 
 def column_flops(outputs: int, inputs: int, grids: int) -> float:
@@ -103,8 +99,12 @@ def solver_flops(config: ModelConfig, grids: int) -> float:
     """
     if grids == 0:
         return 0.0
-    factors = sum(4 / 3 * width**3 for width in inputs(config))
-    return config.layers * (factors + sum(column_flops(outputs, width, grids) for outputs, width in shapes(config)))
+
+    def each(layer: Layer) -> float:
+        factors = sum(4 / 3 * width**3 for width in gram_widths(layer, config.width))
+        return factors + sum(column_flops(slot.outputs, slot.inputs, grids) for slot in matrices(layer, config.width))
+
+    return over_layers(config, each)
 
 
 def predict_walk(
@@ -143,8 +143,8 @@ def predict_walk(
     seconds += (flops - whole) / hardware.rate("fp32") + (_column_seconds(config, hardware, grids) if grids else 0.0)
     weights = 4.0 * linear_parameters(config)
     seconds += passes * weights / hardware.figure("compress.weights", WEIGHT_BYTES_PER_SECOND) + _moving(config, hardware)
-    held = samples * length * 4.0 * (6 * config.width + 4 * config.feed_forward_width)
-    peak = 4.0 * parameters(config) + held + 12.0 * max(inputs(config)) ** 2
+    held = samples * length * 4.0 * (6 * config.width + 4 * widest(config))
+    peak = 4.0 * parameters(config) + held + 12.0 * widest(config) ** 2
     usage = predicted_usage(
         seconds=seconds, hardware=hardware, flops=flops, peak_memory=peak, method="one pass of calibration, Gram matrices, solver"
     )
@@ -176,8 +176,8 @@ def _column_seconds(config: ModelConfig, hardware: Hardware, grids: int) -> floa
     """Seconds of GPTQ's loop beside its products; matrices of one input, and the grids of each, are rounded together."""
     fixed = hardware.figure("compress.column", COLUMN_SECONDS)
     moved = hardware.figure("compress.column_bytes", COLUMN_BYTES_PER_SECOND)
-    bytes_moved = sum(grids * width * outputs * 64 * 8.0 for outputs, width in shapes(config))
-    return config.layers * (fixed * sum(inputs(config)) + bytes_moved / moved)
+    columns = over_layers(config, lambda layer: sum(gram_widths(layer, config.width)))
+    return fixed * columns + grids * linear_parameters(config) * 64 * 8.0 / moved
 
 
 def _after(sketch: Sketch, config: ModelConfig, bits: Bits | None, sparsity: float) -> Sketch:

@@ -16,13 +16,14 @@ from pydantic import Field
 from torch import Tensor
 
 from shoestring import artifact
+from shoestring.architecture import ModelConfig
+from shoestring.architecture.counts import forward_flops, training_flops
 from shoestring.compress import cost, finite
 from shoestring.compress.base import Count, Note, refuse_packed
 from shoestring.compress.divergence import Kind, Mix, mean_loss
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
-from shoestring.model import ModelConfig, Transformer, load, load_model, write
-from shoestring.model.cost import forward_flops, training_flops
+from shoestring.model import Inputs, Transformer, hidden, load, load_model, write
 from shoestring.progress import Progress, showing, silent
 from shoestring.technique import Part, Prediction, Sketch, State, StepName, Technique, Work
 from shoestring.train import IGNORED, KeepZeros, Objective, Training, cut, train, write_log
@@ -40,9 +41,9 @@ def objective(teacher: Transformer, mix: Mix | None = None) -> Objective:
 
     def loss(model: Any, batch: Batch) -> Tensor:
         with torch.no_grad():
-            theirs_BTC = teacher.hidden(batch.tokens_BT, documents_BT=batch.documents_BT)
+            theirs_BTC = teacher(batch.tokens_BT, Inputs(documents_BT=batch.documents_BT), read=hidden)
         counted_BT = batch.targets_BT != IGNORED
-        own_NC = model.hidden(batch.tokens_BT, documents_BT=batch.documents_BT)[counted_BT]
+        own_NC = model(batch.tokens_BT, Inputs(documents_BT=batch.documents_BT), read=hidden)[counted_BT]
         theirs_NC = theirs_BTC[counted_BT]
         return mean_loss(own_NC, model.head.weight, lambda part: teacher.head(theirs_NC[part]), batch.targets_BT[counted_BT], how)
 

@@ -35,7 +35,7 @@ class Magnitude(Weights):
 
     def check(self, model: Transformer) -> None:
         super().check(model)
-        prune.check_widths(input_widths(model), self.pattern, "magnitude.pattern")
+        prune.check_widths(input_widths(model.config), self.pattern, "magnitude.pattern")
 
     def _one(self, model: Transformer, name: str, linear: nn.Linear) -> dict[str, Any]:
         weight_OI = linear.weight.data

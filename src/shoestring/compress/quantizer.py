@@ -7,9 +7,10 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
+from shoestring.architecture import ModelConfig
 from shoestring.compress import cost, grid
-from shoestring.compress.base import Compression, Note, config_widths, input_widths
-from shoestring.model import ModelConfig, PackedLinear, Transformer
+from shoestring.compress.base import Compression, Note, input_widths
+from shoestring.model import PackedLinear, Transformer
 from shoestring.technique import Sketch
 
 
@@ -59,11 +60,11 @@ class Quantizer(Compression):
     def check(self, model: Transformer) -> None:
         super().check(model)
         if self.group_size is not None:
-            grid.check_groups(input_widths(model), self.group_size, f"{self.name}.group_size")
+            grid.check_groups(input_widths(model.config), self.group_size, f"{self.name}.group_size")
 
     def fitted(self, model: Transformer, note: Note) -> Self:
         """The same with a group size; the note says what does not read the result."""
-        size = self.group_size or grid.default_group_size(input_widths(model).values())
+        size = self.group_size or grid.default_group_size(input_widths(model.config).values())
         if lacking := readers(self.bits, size):
             note(f"{self.name}: {lacking}")
         if self.group_size is not None:
@@ -82,7 +83,7 @@ class Quantizer(Compression):
         """
         size = self.group_size
         if isinstance(sketch.model, ModelConfig):
-            widths = config_widths(sketch.model)
+            widths = input_widths(sketch.model)
             size = size or grid.default_group_size(widths.values())
             grid.check_groups(widths, size, f"{self.name}.group_size")
         return cost.Bits(self.bits, size or grid.USUAL_SIZES[0], self.symmetric)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from shoestring.architecture.counts import passing
 from shoestring.compress import finite
 from shoestring.compress.restart import Restart
 from shoestring.model import Block, Transformer
@@ -120,7 +121,7 @@ def walk(
     """
     device = next(model.parameters()).device
     tokens_NT = tokens_NT.to(device)
-    inputs = model.inputs(tokens_NT[:1])
+    inputs = model.prepared(tokens_NT[:1])
     x_NTC = model.embed(tokens_NT, inputs).float()
     first, reports = 0, []
     if restart is not None and (kept := restart.load()) is not None:
@@ -198,7 +199,7 @@ def _solve_block(
 ) -> _Solving:
     """Solve one block's matrices, and replace `x_NTC` by its output, in place."""
     block: Block = model.blocks[layer]  # type: ignore[assignment]
-    groups = shared_inputs(block, x_NTC[:1, :2], model.inputs(torch.zeros(1, 2, dtype=torch.long, device=x_NTC.device)))
+    groups = shared_inputs(block, x_NTC[:1, :2], model.prepared(torch.zeros(1, 2, dtype=torch.long, device=x_NTC.device)))
     # Chunks take turns: between two visits of one chunk each of the others has made one, so none is counted twice.
     waiting = list(x_NTC.split(rows))
     solving = _Solving(block, f"blocks.{layer}.", groups, method, len(waiting), x_NTC.shape[0] * x_NTC.shape[1])
@@ -272,7 +273,5 @@ def put(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _bytes_per_row(model: Transformer, length: int) -> int:
-    """What one sequence takes while it goes through a block: four feed-forward widths and a few residual streams, float32."""
-    config = model.config
-    heads = config.head_size * (config.heads + 2 * config.kv_heads)
-    return length * 4 * (4 * config.feed_forward_width + 4 * config.width + heads)
+    """What one sequence takes while it goes through a block, float32."""
+    return 4 * length * passing(model.config)

@@ -78,7 +78,7 @@ class Wanda(Calibrated):
 
     def check(self, model: Transformer) -> None:
         super().check(model)
-        prune.check_widths(input_widths(model), self.pattern, "wanda.pattern")
+        prune.check_widths(input_widths(model.config), self.pattern, "wanda.pattern")
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """One pass over the calibration, no Gram matrices."""

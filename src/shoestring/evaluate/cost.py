@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from shoestring.architecture import ModelConfig
+from shoestring.architecture.counts import forward_flops, parameters, widest
 from shoestring.measure import Hardware, Usage, predicted_usage
-from shoestring.model import ModelConfig
-from shoestring.model.cost import forward_flops, parameters
 
 SHARE = {"cpu": 0.6, "cuda": 0.4}
 PASS_TOKENS = {"cpu": 4096, "cuda": 65_536}
@@ -49,7 +49,7 @@ def evaluation_usage(config: ModelConfig, tokens: float, context: int, models: i
     seconds = flops / (hardware.rate("fp32") * share) + models * weights / LOADING + START
     # A pass holds a batch's residual stream and feed-forward and the logits of a chunk twice; loading holds the file's tensors.
     passed = min(tokens, PASS_TOKENS.get(hardware.device, PASS_TOKENS["cuda"]))
-    batch = 4 * passed * (6 * config.width + 3 * config.feed_forward_width)
+    batch = 4 * passed * (6 * config.width + 3 * widest(config))
     logits = min(LOGIT_BYTES.get(hardware.device, LOGIT_BYTES["cuda"]), 4 * passed * config.vocabulary)
     memory = models * weights + max(weights, batch + 2 * logits)
     return predicted_usage(

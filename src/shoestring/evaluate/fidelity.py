@@ -19,7 +19,7 @@ from shoestring.errors import SettingError
 from shoestring.evaluate.likelihood import Tokens, batch_tokens, batches, device_of, evaluating, finite, padded, rows_at_once
 from shoestring.evaluate.windows import before, cut, figure, ratio_error
 from shoestring.measure import Quantity
-from shoestring.model import Transformer
+from shoestring.model import Transformer, hidden
 from shoestring.progress import Progress, showing
 from shoestring.tokenizer import Tokenizer
 
@@ -109,8 +109,8 @@ def _compare(
     """Summed divergence and agreements of windows of one length, from their token `first` on."""
     tokens_BT = padded(windows, device_of(model))[:, :-1]
     places = tokens_BT.shape[1] - first + 1
-    ours_NC = model.hidden(tokens_BT)[:, first - 1 :].flatten(0, 1)
-    theirs_NC = reference.hidden(tokens_BT.to(device_of(reference)))[:, first - 1 :].flatten(0, 1)
+    ours_NC = model(tokens_BT, read=hidden)[:, first - 1 :].flatten(0, 1)
+    theirs_NC = reference(tokens_BT.to(device_of(reference)), read=hidden)[:, first - 1 :].flatten(0, 1)
     step = max(1, rows_at_once(model) // 2)
     divergence_N, same_N = [], []
     for begin in range(0, len(ours_NC), step):

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shoestring.architecture.counts import widest
 from shoestring.errors import NotFinite, SettingError
 from shoestring.evaluate.cost import LOGIT_BYTES, PASS_TOKENS
-from shoestring.model import Transformer
+from shoestring.model import Transformer, hidden
 from shoestring.progress import Progress, silent
 
 DEVICE_SHARE = 0.1
@@ -94,7 +95,7 @@ def batch_tokens(model: Transformer) -> int:
     most = PASS_TOKENS.get(device.type, PASS_TOKENS["cuda"])
     if device.type != "cuda":
         return most
-    each = 4 * (6 * config.width + 3 * config.feed_forward_width)
+    each = 4 * (6 * config.width + 3 * widest(config))
     return min(most, int(DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory) // each)
 
 
@@ -139,7 +140,7 @@ def _score(model: Transformer, sequences: Sequence[Tokens], starts: Sequence[int
     """One forward pass."""
     tokens_BT = padded(sequences, device_of(model))
     device, length = tokens_BT.device, tokens_BT.shape[1]
-    hidden_BTC = model.hidden(tokens_BT[:, :-1])
+    hidden_BTC = model(tokens_BT[:, :-1], read=hidden)
     place_T = torch.arange(1, length, device=device)
     first_B1 = torch.tensor(starts, device=device)[:, None]
     last_B1 = torch.tensor([len(sequence) for sequence in sequences], device=device)[:, None]

@@ -12,6 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from shoestring import artifact
+from shoestring.architecture import ModelConfig
+from shoestring.architecture.counts import forward_flops
 from shoestring.errors import SettingError
 from shoestring.evaluate import cost
 from shoestring.evaluate.difference import ROWS, WINDOWS
@@ -21,8 +23,7 @@ from shoestring.evaluate.text import embedded_tokens, file_tokens, heldout_token
 from shoestring.evaluate.windows import Score, bits_per_byte
 from shoestring.files import to_json
 from shoestring.measure import Hardware, Quantity
-from shoestring.model import ModelConfig, Transformer
-from shoestring.model.cost import forward_flops
+from shoestring.model import Transformer
 from shoestring.progress import Progress, silent, under
 from shoestring.technique import FileName, Outside, Part, Prediction, Sketch, State, StepName, Technique, Word, Work
 from shoestring.tokenizer import Tokenizer

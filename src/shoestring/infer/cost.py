@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shoestring.architecture import ModelConfig
+from shoestring.architecture.counts import cache_bytes_per_token, decode_flops, forward_flops, linear_parameters, parameters
 from shoestring.measure import Hardware
-from shoestring.model import ModelConfig
-from shoestring.model.cost import cache_bytes_per_token, decode_flops, forward_flops, linear_parameters, parameters
 
 LAYER_OVERHEAD = {"cpu": 2e-4, "cuda": 2.5e-4}
 """Assumed seconds a layer's operators take to start, until the calibrated figure `infer.layer` is there."""
@@ -87,4 +87,4 @@ def answer_memory(config: ModelConfig, rows: int, tokens: float, precision: Prec
 def _roof(flops: float, moved: float, config: ModelConfig, hardware: Hardware, precision: Precision) -> float:
     bandwidth = hardware.figure("infer.read", BANDWIDTH_SHARE * hardware.bandwidth)
     overhead = hardware.figure("infer.layer", LAYER_OVERHEAD.get(hardware.device, LAYER_OVERHEAD["cuda"]))
-    return max(flops / hardware.rate(precision.compute), moved / bandwidth) + config.layers * overhead
+    return max(flops / hardware.rate(precision.compute), moved / bandwidth) + len(config.layers) * overhead

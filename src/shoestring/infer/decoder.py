@@ -17,9 +17,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from shoestring.architecture import ModelConfig
 from shoestring.errors import SettingError
 from shoestring.infer.sampling import NONE, Chooser, Sampling
-from shoestring.model import Cache, ModelConfig, Transformer
+from shoestring.model import Cache, Inputs, Transformer, hidden
 
 Finish = Literal["stop", "length", "cancelled", "error"]
 
@@ -131,7 +132,7 @@ class Decoder:
         tokens_BT = torch.tensor([[*row.prompt, *[0] * (longest - len(row.prompt))] for row in rows], device=self.device)
         lengths_B = torch.tensor([len(row.prompt) for row in rows], device=self.device)
         cache = self.model.new_cache(len(rows), self._slots(longest + 1))
-        hidden_BTC = self.model.hidden(tokens_BT, cache)
+        hidden_BTC = self.model(tokens_BT, Inputs(cache=cache), read=hidden)
         cache.advance(lengths_B)
         # Only the last place of each prompt goes through the head: it is the widest matrix of a small model.
         last_BC = hidden_BTC[torch.arange(len(rows), device=self.device), lengths_B - 1]
@@ -156,7 +157,7 @@ class Decoder:
         needed = max(row.length for row in self.rows)
         if needed > self._cache.slots:
             self._cache.resize(self._slots(needed))
-        hidden_B1C = self.model.hidden(self._last_B1, self._cache)
+        hidden_B1C = self.model(self._last_B1, Inputs(cache=self._cache), read=hidden)
         self._cache.advance(1)
         self._last_B1 = self._extend(self.rows, self.model.head(hidden_B1C[:, -1]), self._chooser)
         return self.drop_finished()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from shoestring.architecture import ModelConfig
 from shoestring.infer.decoder import Decoder, Row
 from shoestring.infer.sampling import GREEDY
 from shoestring.measure import Hardware
 from shoestring.measure.calibration import timed
-from shoestring.model import ModelConfig, Transformer
+from shoestring.model import Transformer
 
 READ_BYTES = 1 << 28
 """Weights that one round of the read probe goes through: more than a processor's cache holds."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from shoestring import artifact
+from shoestring.architecture import ModelConfig
 from shoestring.errors import SettingError
 from shoestring.files import to_json
 from shoestring.infer import cost
@@ -16,7 +17,7 @@ from shoestring.infer.answers import generate
 from shoestring.infer.sampling import Sampling
 from shoestring.infer.stops import stop_tokens
 from shoestring.measure import Hardware, predicted_usage
-from shoestring.model import ModelConfig, Transformer
+from shoestring.model import Transformer
 from shoestring.model.linear import PackedLinear
 from shoestring.technique import Part, Prediction, Sketch, State, Technique, Word, Work
 from shoestring.tokenizer import Tokenizer

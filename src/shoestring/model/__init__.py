@@ -1,5 +1,6 @@
 """What a language model is: configuration, parts, decoding state, cost, checkpoints in and out."""
 
+from shoestring.architecture import ModelConfig, RopeScaling
 from shoestring.model.cache import Cache
 from shoestring.model.checkpoint import (
     Origin,
@@ -12,11 +13,11 @@ from shoestring.model.checkpoint import (
     save,
     write,
 )
-from shoestring.model.config import ModelConfig, RopeScaling
 from shoestring.model.fetch import fetch
+from shoestring.model.inputs import Inputs
 from shoestring.model.linear import PackedLinear, linears
 from shoestring.model.technique import Pretrained
-from shoestring.model.transformer import Block, Transformer
+from shoestring.model.transformer import Block, Transformer, hidden
 from shoestring.technique import Choice, Technique
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "TECHNIQUES",
     "Block",
     "Cache",
+    "Inputs",
     "ModelConfig",
     "Origin",
     "PackedLinear",
@@ -31,6 +33,7 @@ __all__ = [
     "RopeScaling",
     "Transformer",
     "fetch",
+    "hidden",
     "linears",
     "load",
     "load_adapted",

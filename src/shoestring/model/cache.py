@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shoestring.model.config import ModelConfig
+from shoestring.architecture import ModelConfig, Part
 
 
 class LayerState(Protocol):
@@ -33,8 +33,9 @@ class LayerState(Protocol):
 class KeysValues:
     """Keys and values of one attention layer, (B, H, S, D) each."""
 
-    def __init__(self, config: ModelConfig, batch: int, slots: int, device: torch.device, dtype: torch.dtype) -> None:
-        shape = (batch, config.kv_heads, slots, config.head_size)
+    def __init__(self, part: Part, width: int, batch: int, slots: int, device: torch.device, dtype: torch.dtype) -> None:
+        heads, size = part.state(width).token["keys"]
+        shape = (batch, heads, slots, size)
         self.keys_BHSD = torch.zeros(shape, device=device, dtype=dtype)
         self.values_BHSD = torch.zeros(shape, device=device, dtype=dtype)
 
@@ -71,8 +72,9 @@ class Cache:
         weight = next(model.parameters())
         self.slots = slots
         self.lengths_B = torch.zeros(batch, dtype=torch.long, device=weight.device)
-        self.layers = [block.mixer.new_state(batch, slots, weight.device, weight.dtype) for block in model.blocks]  # type: ignore[union-attr,operator]
-        assert len(self.layers) == config.layers
+        self.layers = [
+            KeysValues(layer.mixer, config.width, batch, slots, weight.device, weight.dtype) for layer in config.layers
+        ]
 
     def positions(self, count: int) -> Tensor:
         """Where the next `count` tokens of each row go, (B, count)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shoestring.model.config import ModelConfig
+from shoestring.architecture import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,13 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from shoestring.architecture import ModelConfig, counts
 from shoestring.artifact import checksum, writing
 from shoestring.errors import SettingError, ShoestringError
 from shoestring.measure import Hardware, predicted_usage
-from shoestring.model import cost
 from shoestring.model.checkpoint import load, read_config, stored, write
 from shoestring.model.checkpoint.adapters import find_base, is_adapter
 from shoestring.model.checkpoint.origin import named, write_origin
-from shoestring.model.config import ModelConfig
 from shoestring.model.fetch import CATALOGUE, locate
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work, contents
 
@@ -55,8 +54,8 @@ class Pretrained(Technique):
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """From the configuration, of the files when they are here, else of the catalogue."""
         config, bits, other = self._shape()
-        parameters = cost.parameters(config)
-        disk = cost.checkpoint_bytes(config, bits, other)
+        parameters = counts.parameters(config)
+        disk = counts.checkpoint_bytes(config, bits, other)
         usage = predicted_usage(
             seconds=2 + parameters / hardware.figure("model.convert", CONVERTED),
             hardware=hardware,
@@ -90,7 +89,7 @@ class Pretrained(Technique):
             kept = model.origin.dtype if self.dtype == "auto" else dtype
             origin = replace(model.origin, source=named(self.source), dtype=kept)
             write_origin(origin, folder, changed=False, **about["origin"])
-        work.note(f"{self.source}: {cost.parameters(model.config) / 1e6:.1f} M parameters, {next(model.parameters()).dtype}")
+        work.note(f"{self.source}: {counts.parameters(model.config) / 1e6:.1f} M parameters, {next(model.parameters()).dtype}")
         return state.with_("checkpoint", work.out)
 
     def _shape(self) -> tuple[ModelConfig, float, float]:

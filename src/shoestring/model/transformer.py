@@ -1,6 +1,9 @@
-"""One decoder-only Transformer; its configuration names its parts. Single-device and free of training or serving concerns.
+"""One decoder-only language model; its configuration names its parts. Single-device and free of training or serving concerns.
 
     x = embedding(tokens);  x += mixer(norm(x));  x += feed_forward(norm(x));  logits = head(norm(x))
+
+This is the only loop over the blocks that has tokens outside. What wants to stand between two blocks (an early exit, pruned
+tokens, weights that are brought in, taps) is a `visit`; what wants the last layer instead of logits is a `read`.
 
 B batch, T tokens, C width, V vocabulary.
 """
@@ -8,44 +11,88 @@ B batch, T tokens, C width, V vocabulary.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from shoestring.model.attention.grouped import Attention
+from shoestring.architecture import GELU, Attention, Layer, ModelConfig, Part, SwiGLU
+from shoestring.architecture.slot import Draw
+from shoestring.model.attention import GroupedAttention
 from shoestring.model.cache import Cache, LayerState
-from shoestring.model.config import ModelConfig
-from shoestring.model.feedforward.gated import SwiGLU
-from shoestring.model.feedforward.plain import GELU
-from shoestring.model.inputs import Inputs, visible_in_cache, visible_in_document
-from shoestring.model.norm import NORMS
-from shoestring.model.position import rope
+from shoestring.model.feedforward import Gated, Plain
+from shoestring.model.inputs import Inputs
+from shoestring.model.layers import dense, embedding, named, norm
+from shoestring.model.rope import Rotary, key_of
 
 if TYPE_CHECKING:
     from shoestring.model.checkpoint.origin import Origin
 
-MIXERS = {"attention": Attention}
-FEED_FORWARDS = {"swiglu": SwiGLU, "gelu": GELU}
+MODULES: dict[type[Part], Callable[[Any, int], nn.Module]] = {
+    Attention: GroupedAttention,
+    SwiGLU: Gated,
+    GELU: Plain,
+}
+"""The module of each declaration: what computes it, given its settings and the width of the stream."""
 
-TURNS = 8192
-"""Positions of the rotary table to begin with; it grows when a sequence needs more, so a context of millions costs nothing."""
+ALL = slice(None)
+
+Visit = Callable[[int, "Block", Tensor, Inputs], tuple[Tensor, Inputs]]
+"""(number, block, x_BTC, inputs) -> what the next block reads."""
+Reader = Callable[[Tensor, nn.Module], Tensor]
+"""(normalised last layer (B, T, C), head) -> what the pass gives."""
+
+
+def logits(x_BTC: Tensor, head: nn.Module) -> Tensor:
+    """The next token's at each place, (B, T, V)."""
+    found: Tensor = head(x_BTC)
+    return found
+
+
+def hidden(x_BTC: Tensor, head: nn.Module) -> Tensor:
+    """The normalised last layer itself, (B, T, C)."""
+    return x_BTC
+
+
+def plain(number: int, block: Block, x_BTC: Tensor, inputs: Inputs) -> tuple[Tensor, Inputs]:
+    """Go through the block."""
+    return block(x_BTC, inputs, inputs.state(number)), inputs
 
 
 class Block(nn.Module):
     """A layer: tokens mix, then each thinks for itself; both add to the residual stream."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, layer: Layer, width: int) -> None:
         super().__init__()
-        norm = NORMS[config.norm]
-        self.mixer_norm = norm(config.width, config.norm_epsilon)
-        self.mixer = MIXERS[config.mixers[layer]](config)
-        self.feed_forward_norm = norm(config.width, config.norm_epsilon)
-        self.feed_forward = FEED_FORWARDS[config.feed_forward](config)
+        slots = named(layer.slots(width))
+        self.parallel = layer.parallel
+        for name, part in layer.parts.items():
+            before, after = slots.get(f"{name}_norm"), slots.get(f"{name}_norm_after")
+            if before is not None:
+                self.add_module(f"{name}_norm", norm(layer.norm, before))
+            self.add_module(name, MODULES[type(part)](part, width))
+            if after is not None:
+                self.add_module(f"{name}_norm_after", norm(layer.norm, after))
 
     def forward(self, x_BTC: Tensor, inputs: Inputs, state: LayerState | None = None) -> Tensor:
-        x_BTC = x_BTC + self.mixer(self.mixer_norm(x_BTC), inputs, state)
-        return x_BTC + self.feed_forward(self.feed_forward_norm(x_BTC))
+        mixed_BTC = self._added("mixer", x_BTC, inputs, state)
+        if "feed_forward" not in self._modules:
+            return x_BTC + mixed_BTC
+        if self.parallel:
+            return x_BTC + mixed_BTC + self._added("feed_forward", x_BTC)
+        x_BTC = x_BTC + mixed_BTC
+        return x_BTC + self._added("feed_forward", x_BTC)
+
+    def _added(self, name: str, x_BTC: Tensor, *more: Any) -> Tensor:
+        """What a part adds to the stream, through the norms around it."""
+        modules = self._modules
+        for step, extra in ((f"{name}_norm", ()), (name, more), (f"{name}_norm_after", ())):
+            if (module := modules.get(step)) is not None:
+                x_BTC = module(x_BTC, *extra)
+        return x_BTC
 
 
 class Transformer(nn.Module):
@@ -60,45 +107,64 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.origin: Origin | None = None
-        self.embedding = nn.Embedding(config.vocabulary, config.width)
-        self.positions = nn.Embedding(config.context, config.width) if config.position == "learned" else None
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
-        self.final_norm = NORMS[config.norm](config.width, config.norm_epsilon)
-        self.head = nn.Linear(config.width, config.vocabulary, bias=False)
+        slots = named(config.outer)
+        self.embedding = embedding(slots["embedding"])
+        self.positions = embedding(slots["positions"]) if config.learned_positions else None
+        self.blocks = nn.ModuleList(Block(layer, config.width) for layer in config.layers)
+        self.final_norm = norm(config.final_norm, slots["final_norm"])
+        self.head = dense(slots["head"])
         if config.tied:
             self.head.weight = self.embedding.weight
-        self.turns: Tensor | None
-        turns = rope.table(config, min(config.context, TURNS)) if config.position == "rope" else None
-        self.register_buffer("turns", turns, persistent=False)
+        mixers = [layer.mixer for layer, _ in config.distinct]
+        self.rotaries = nn.ModuleDict()
+        for rotary in (mixer.rotary for mixer in mixers if mixer.rotary is not None):
+            self.rotaries[key_of(rotary)] = Rotary(*rotary, config.context)
+        self.windows = tuple(dict.fromkeys(mixer.state(config.width).window for mixer in mixers))
 
-    def forward(self, tokens_BT: Tensor, cache: Cache | None = None, documents_BT: Tensor | None = None) -> Tensor:
-        """Logits of the next token at each place, (B, T, V).
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        inputs: Inputs | None = None,
+        *,
+        read: Reader = logits,
+        visit: Visit = plain,
+        layers: slice = ALL,
+    ) -> Tensor:
+        """Logits of the next token at each place, (B, T, V), or what `read` makes of the last layer.
 
         Args:
-            tokens_BT: token numbers, int64.
-            cache: decoding state to read and extend; call `cache.advance` after it.
-            documents_BT: document numbers; a token then sees its own document only.
+            tokens_BT: token numbers, int64; what the blocks before gave, (B, T, C), when `layers` begins later than the first.
+            inputs: facts about the tokens; each row is one document from position 0 when not given. A cache in it is extended:
+                call its `advance` afterwards.
+            read: sees the normalised last layer and the head.
+            visit: goes through one block.
+            layers: blocks to go through; when the last is not among them, what it would read comes out.
         """
-        return self.head(self.hidden(tokens_BT, cache, documents_BT))
+        inputs = self.prepared(tokens_BT, inputs)
+        x_BTC = self.embed(tokens_BT, inputs) if layers.start is None else tokens_BT
+        for number, block in self.numbered(layers):
+            x_BTC, inputs = visit(number, block, x_BTC, inputs)
+        return read(self.final_norm(x_BTC), self.head) if layers.stop is None else x_BTC
 
-    def hidden(self, tokens_BT: Tensor, cache: Cache | None = None, documents_BT: Tensor | None = None) -> Tensor:
-        """The normalised last layer, (B, T, C): what `head` turns into logits."""
-        inputs = self.inputs(tokens_BT, cache, documents_BT)
-        x_BTC = self.embed(tokens_BT, inputs)
-        for layer, block in enumerate(self.blocks):
-            x_BTC = block(x_BTC, inputs, None if cache is None else cache.layers[layer])
-        return self.final_norm(x_BTC)
+    def numbered(self, layers: slice = ALL) -> Iterator[tuple[int, Block]]:
+        """Blocks with their numbers."""
+        for number in range(len(self.blocks))[layers]:
+            yield number, self.blocks[number]  # type: ignore[misc]
 
-    def inputs(self, tokens_BT: Tensor, cache: Cache | None = None, documents_BT: Tensor | None = None) -> Inputs:
-        """What all blocks of one pass share."""
-        length = tokens_BT.shape[1]
-        if cache is None:
-            turn = None if self.turns is None else self._turns_to(length)[None, :length]
-            visible = None if documents_BT is None else visible_in_document(documents_BT)
-            return Inputs(None, turn, visible)
-        positions_BT = cache.positions(length)
-        turn = None if self.turns is None else self._turns_to(cache.slots)[positions_BT]
-        return Inputs(positions_BT, turn, visible_in_cache(positions_BT, cache.slots))
+    def prepared(self, tokens_BT: Tensor, inputs: Inputs | None = None) -> Inputs:
+        """The inputs with what all blocks share of them: positions, rotary tables, masks."""
+        inputs, length = inputs or Inputs(), tokens_BT.shape[1]
+        if inputs.masks:
+            return inputs
+        if inputs.cache is not None:
+            inputs = replace(inputs, positions_BT=inputs.cache.positions(length))
+        slots = length if inputs.cache is None else inputs.cache.slots
+        where = (None, slice(length)) if inputs.positions_BT is None else inputs.positions_BT
+        return replace(
+            inputs,
+            rotaries={key: rotary.upto(slots)[where] for key, rotary in self.rotaries.items()},  # type: ignore[operator]
+            masks={window: inputs.mask(tokens_BT, window) for window in self.windows},
+        )
 
     def embed(self, tokens_BT: Tensor, inputs: Inputs) -> Tensor:
         """What the first block reads, (B, T, C)."""
@@ -116,22 +182,23 @@ class Transformer(nn.Module):
 
     def initialise(self, seed: int = 0) -> Transformer:
         """Draw weights as GPT-2 did: normal with deviation 0.02, the projections into the residual stream scaled down by
-        the root of twice the number of layers. The draw depends on the seed alone, not on device or call order.
+        the root of twice the number of layers. Each tensor's draw depends on the seed and its name alone: not on the device, on
+        other tensors, or on which of several machines holds it.
         """
-        generator = torch.Generator().manual_seed(seed)
-        into_stream = 0.02 / math.sqrt(2 * self.config.layers)
         with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                if parameter.ndim == 1:
-                    parameter.fill_(0.0 if name.endswith("bias") else 1.0)
-                    continue
-                deviation = into_stream if name.endswith(("mixer.output.weight", "feed_forward.down.weight")) else 0.02
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
+            for slot in self.config.slots():
+                if not slot.shares:
+                    module = self.get_submodule(slot.name)
+                    module.weight.copy_(drawn(slot.draw, slot.shape, f"{seed}/{slot.name}", len(self.blocks)))  # type: ignore[union-attr,operator]
+                    if slot.bias:
+                        module.bias.zero_()  # type: ignore[union-attr,operator]
         return self
 
-    def _turns_to(self, length: int) -> Tensor:
-        """The rotary table, made longer when a sequence needs it, and again when the model was recast: it stays float32."""
-        assert self.turns is not None
-        if length > self.turns.shape[0] or self.turns.dtype != torch.float32:
-            self.turns = rope.table(self.config, max(length, self.turns.shape[0])).to(self.turns.device)
-        return self.turns
+
+def drawn(draw: Draw, shape: tuple[int, ...], seed: str, layers: int) -> Tensor:
+    """The first values of a parameter, float32."""
+    if draw in ("ones", "zeros"):
+        return torch.full(shape, float(draw == "ones"))
+    generator = torch.Generator().manual_seed(int.from_bytes(sha256(seed.encode()).digest()[:7]))
+    deviation = 0.02 / math.sqrt(2 * layers) if draw == "into_stream" else 0.02
+    return torch.randn(shape, generator=generator) * deviation

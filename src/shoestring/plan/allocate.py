@@ -11,10 +11,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
+from shoestring.architecture import ModelConfig
+from shoestring.architecture.counts import linear_parameters, parameters
 from shoestring.errors import BudgetError, SettingError, ShoestringError
 from shoestring.measure import Hardware, Usage, base_bytes, human
-from shoestring.model import ModelConfig
-from shoestring.model.cost import linear_parameters, parameters
 from shoestring.plan import rules
 from shoestring.plan.laws import BESIROGLU, Law
 from shoestring.plan.shapes import shape, widths

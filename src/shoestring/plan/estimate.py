@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from shoestring.architecture.counts import parameters
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware, Quantity, detect, find, human, predicted
-from shoestring.model.cost import parameters
 from shoestring.plan.allocate import Allocation, Wishes, allocate
 from shoestring.plan.explain import Formula, explain, lines
 from shoestring.technique import Budget, Sketch

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from shoestring.architecture.counts import parameters, training_flops
 from shoestring.measure import Hardware, human
-from shoestring.model.cost import parameters, training_flops
 from shoestring.plan import rules
 from shoestring.plan.allocate import Allocation, Wishes
 from shoestring.train.cost import calibrated, training_memory
@@ -24,7 +24,7 @@ def explain(allocation: Allocation, hardware: Hardware, wishes: Wishes) -> tuple
     entries: list[tuple[str, float | str, str, str, str]] = [
         ("parameters", float(N), "", f"least {law.name} loss over the ladder of widths", law.source),
         ("width", float(config.width), "", "from the ladder", "plan.shapes"),
-        ("layers", float(config.layers), "", "width / 64 + 1", "arXiv 2001.08361, figure 5: shape matters little"),
+        ("layers", float(len(config.layers)), "", "width / 64 + 1", "arXiv 2001.08361, figure 5: shape matters little"),
         ("tokens", float(plan.tokens), "", f"steps x batch x context; {allocation.binding} is what binds", "plan.allocate"),
         ("tokens per parameter", plan.tokens / N, "", "D / N", f"{law.tokens_for(N) / N:.3g} would be optimal by {law.name}"),
     ]

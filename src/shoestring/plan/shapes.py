@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shoestring.model import ModelConfig
+from shoestring.architecture import ModelConfig
 
 
 def shape(width: int, vocabulary: int, context: int, query_groups: int = 1) -> ModelConfig:

@@ -85,10 +85,10 @@ def tiles(record: Record, used: Usage) -> list[dict[str, Any]]:
 def parameters(place: Path) -> Quantity:
     """Parameters of a checkpoint, counted from its configuration."""
     from shoestring import model
-    from shoestring.model import cost
+    from shoestring.architecture import counts
 
     try:
-        return counted(float(cost.parameters(model.read_config(place))), "", "from the model's configuration")
+        return counted(float(counts.parameters(model.read_config(place))), "", "from the model's configuration")
     except (ShoestringError, OSError) as error:
         return unknown("", str(error), Kind.COUNTED)
 

@@ -11,9 +11,9 @@ C width, F feed-forward width, L layers, V vocabulary, N tokens of a micro-batch
 
 from __future__ import annotations
 
+from shoestring.architecture import ModelConfig
+from shoestring.architecture.counts import elements, linear_parameters, mixing_flops, parameters, saved_bytes, training_flops
 from shoestring.measure import Hardware, Usage, predicted_usage
-from shoestring.model import ModelConfig
-from shoestring.model.cost import linear_parameters, parameters, training_flops
 from shoestring.train.loss import CHUNK, CPU_CHUNK
 from shoestring.train.settings import Precision
 
@@ -33,18 +33,14 @@ TERMS = ("matrices", "head", "attention", "elements", "logits", "parameters", "l
 def amounts(config: ModelConfig, sequences: int, context: int) -> dict[str, float]:
     """How much of each term one forward and backward pass of a micro-batch holds; `parameters`: once an optimizer step."""
     tokens = float(sequences * context)
-    gates = 2 if config.feed_forward == "swiglu" else 1
-    width_of_heads = config.head_size * (config.heads + config.kv_heads)
     return {
         "matrices": 6.0 * linear_parameters(config) * tokens,
         "head": 6.0 * config.vocabulary * config.width * tokens,
-        "attention": 6.0 * config.layers * config.heads * config.head_size * (context + 1) * tokens,
-        "elements": config.layers
-        * (6.0 * config.width + 2.0 * width_of_heads + (gates + 2.0) * config.feed_forward_width)
-        * tokens,
+        "attention": 3.0 * mixing_flops(config, (context + 1) / 2) * tokens,
+        "elements": elements(config) * tokens,
         "logits": float(config.vocabulary) * tokens,
         "parameters": float(parameters(config)),
-        "layers": float(config.layers),
+        "layers": float(len(config.layers)),
     }
 
 
@@ -119,17 +115,8 @@ def training_memory(
     logits = min(tokens, chunk) * config.vocabulary * 8.0
     head = 4.0 * config.vocabulary * config.width
     cast = 2.0 * linear_parameters(config) if precision == "bf16" else 0.0
-    saved = config.layers * activation_bytes(config, precision) * tokens + 8.0 * config.width * tokens
+    saved = saved_bytes(config, precision == "bf16") * tokens + 8.0 * config.width * tokens
     return 12.0 * P + max(4.0 * P, saved + logits + head + cast)
-
-
-def activation_bytes(config: ModelConfig, precision: Precision) -> float:
-    """Bytes that one layer saves per token for the backward pass, attention fused; counted from PyTorch's saved tensors."""
-    queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
-    hidden = (4 if config.feed_forward == "swiglu" else 2) * config.feed_forward_width
-    if precision == "bf16":
-        return 20.0 * config.width + 12.0 * queries + 4.0 * keys + 2.0 * hidden
-    return 4.0 * (6.0 * config.width + 3.0 * queries + 2.0 * keys + hidden)
 
 
 def training_usage(

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from shoestring.architecture import counts
 from shoestring.errors import DiskFull, SettingError, ShoestringError
 from shoestring.measure import Meter
-from shoestring.model import cost
 from shoestring.progress import Progress, silent
 from shoestring.train import apply, restart
 from shoestring.train import progress as say
@@ -168,7 +168,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.launched += 1
         if self.flops is None:
-            self.flops = cost.training_flops(self.model.config, batch.tokens_BT.numel(), batch.tokens_BT.shape[1])  # type: ignore[arg-type]
+            self.flops = counts.training_flops(self.model.config, batch.tokens_BT.numel(), batch.tokens_BT.shape[1])  # type: ignore[arg-type]
         if self.meter is not None:
             self.meter.count(flops=self.flops)
         self._remember(torch.stack((loss.double(), norm.double())), batch.tokens_BT.numel(), rate)

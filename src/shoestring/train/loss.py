@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shoestring.errors import DeviceError
+from shoestring.model import Inputs
 
 if TYPE_CHECKING:
     from shoestring.data.loader import Batch
@@ -45,8 +46,11 @@ def next_token(chunk: int = CHUNK) -> Objective:
     """
 
     def objective(model: Any, batch: Batch) -> Tensor:
-        hidden_BTC = model.hidden(batch.tokens_BT, documents_BT=batch.documents_BT)
-        return cross_entropy(hidden_BTC.flatten(0, 1), model.head, batch.targets_BT.flatten(), chunk)
+        def loss(x_BTC: Tensor, head: nn.Module) -> Tensor:
+            return cross_entropy(x_BTC.flatten(0, 1), head, batch.targets_BT.flatten(), chunk)
+
+        found: Tensor = model(batch.tokens_BT, Inputs(documents_BT=batch.documents_BT), read=loss)
+        return found
 
     return objective
 

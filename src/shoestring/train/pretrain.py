@@ -14,9 +14,10 @@ import torch
 from pydantic import Field, field_validator
 
 from shoestring import artifact
+from shoestring.architecture import ModelConfig, counts
 from shoestring.errors import DamagedArtifact, DeviceError, SettingError
 from shoestring.measure import Hardware
-from shoestring.model import ModelConfig, Transformer, cost
+from shoestring.model import Transformer
 from shoestring.technique import Part, Plain, Prediction, Sketch, State, Technique, Work, configure
 from shoestring.train.loop import train
 from shoestring.train.loss import CHUNK
@@ -46,7 +47,7 @@ class Pretrain(Technique):
     reads: ClassVar[tuple[Part, ...]] = ("tokens",)
     uses: ClassVar[tuple[Part, ...]] = ("plan",)
     gives: ClassVar[Part] = "checkpoint"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     model: Literal["auto"] | Annotated[dict[str, Any], Plain()] = "auto"
     """auto: as the plan step decided; else a ModelConfig, such as {width: 256, layers: 5, heads: 4, context: 256}."""
@@ -113,7 +114,7 @@ class Pretrain(Technique):
             trained_tokens=float(plan.tokens),
             bits_per_weight=32.0,
             sparsity=0.0,
-            disk_bytes=4.0 * cost.parameters(plan.model),
+            disk_bytes=4.0 * counts.parameters(plan.model),
         )
         return Prediction(usage, after)
 
@@ -132,7 +133,7 @@ class Pretrain(Technique):
         model = Transformer(plan.model).initialise(work.seed).to(work.device)
         loader = Loader(tokens.train, tokens.train_offsets, plan.batch, plan.context, work.seed, self.packing)
         work.note(
-            f"pretraining {cost.parameters(plan.model):,} parameters on {work.device}: {plan.steps} steps of "
+            f"pretraining {counts.parameters(plan.model):,} parameters on {work.device}: {plan.steps} steps of "
             f"{plan.batch} x {plan.context} tokens, learning rate {plan.learning_rate:.3g}, {plan.precision}, "
             f"compile {settings.compile}"
         )
@@ -254,7 +255,7 @@ def read_plan(folder: Path) -> TrainingPlan:
 
 def _rate(config: ModelConfig) -> float:
     """Kaplan's learning rate for a model of this size, at least 1e-4."""
-    return max(1e-4, 0.003239 - 0.0001395 * math.log(cost.parameters(config)))
+    return max(1e-4, 0.003239 - 0.0001395 * math.log(counts.parameters(config)))
 
 
 def _write(

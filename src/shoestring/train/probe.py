@@ -14,8 +14,9 @@ from statistics import median
 import numpy as np
 import torch
 
+from shoestring.architecture import ModelConfig
 from shoestring.measure import Hardware
-from shoestring.model import ModelConfig, Transformer
+from shoestring.model import Transformer
 from shoestring.train.cost import LOOP_SECONDS, TERMS, amounts
 from shoestring.train.loop import train
 from shoestring.train.settings import Precision, Training

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shoestring.model import ModelConfig
+from shoestring.architecture import ModelConfig
 from shoestring.train.loss import CHUNK
 
 Precision = Literal["fp32", "bf16"]

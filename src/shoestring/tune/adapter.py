@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shoestring.errors import SettingError, nearest
-from shoestring.model import PackedLinear, Transformer, linears
-from shoestring.tune.cost import must_be_low
+from shoestring.model import PackedLinear, Transformer
+from shoestring.tune.cost import matrices, must_be_low
 
 PRUNED = 0.01
 """Share of zeros above which a matrix counts as pruned (as for `train.KeepZeros`)."""
@@ -110,7 +110,7 @@ def add_lora(
     """Freeze a model and put an adapter beside each target matrix of each block.
 
     Args:
-        targets: names as `model.linears` gives them ("mixer.query"), their last parts ("query"), or "all".
+        targets: names of matrices ("mixer.query" for those of all blocks), their last parts ("query"), or "all".
         seed: the draw of A depends on it and on the order of the matrices alone.
 
     Returns:
@@ -121,9 +121,9 @@ def add_lora(
     """
     if adapters(model):
         raise SettingError("lora: the model has adapters already; merge them first")
-    matrices = {f"blocks.{i}.{name}": layer for i, block in enumerate(model.blocks) for name, layer in linears(block).items()}
-    names = [f"blocks.{i}.{name}" for i, block in enumerate(model.blocks) for name in chosen(targets, linears(block))]
-    must_be_low(rank, [full_rank(matrices[name]) for name in names])
+    shapes = matrices(model.config)
+    names = chosen(targets, shapes)
+    must_be_low(rank, [min(shapes[name]) for name in names])
     return place(model, dict.fromkeys(names, Shape(rank, alpha, dropout, rank_stabilised)), names if keep_zeros else (), seed)
 
 
@@ -150,14 +150,8 @@ def place(
     return found
 
 
-def full_rank(layer: nn.Module) -> int:
-    """The largest rank that a matrix can have."""
-    assert isinstance(layer, nn.Linear | PackedLinear)
-    return min(layer.in_features, layer.out_features)
-
-
 def chosen(targets: Sequence[str], names: Iterable[str]) -> list[str]:
-    """The names that the targets mean, in their own order.
+    """The names of matrices ("blocks.3.mixer.query") that the targets mean, in their own order.
 
     Raises:
         SettingError: a target that means none.
@@ -165,7 +159,8 @@ def chosen(targets: Sequence[str], names: Iterable[str]) -> list[str]:
     names = list(names)
     for target in targets:
         if target != "all" and not any(_means(target, name) for name in names):
-            allowed = ["all", *names, *(name.rpartition(".")[2] for name in names)]
+            inside = dict.fromkeys(name.split(".", 2)[2] for name in names)
+            allowed = ["all", *inside, *(name.rpartition(".")[2] for name in inside)]
             raise SettingError(f"lora.targets: {target!r} is no matrix of the model; {nearest(target, allowed)}")
     return [name for name in names if any(target == "all" or _means(target, name) for target in targets)]
 
@@ -190,7 +185,7 @@ def trainable_parameters(model: Transformer) -> int:
 
 
 def _means(target: str, name: str) -> bool:
-    return target in (name, name.rpartition(".")[2])
+    return f".{name}".endswith(f".{target}")
 
 
 def _put(root: nn.Module, name: str, module: nn.Module) -> None:

@@ -6,11 +6,11 @@ weights, is only that of the thin matrices. Its time is this share of a full tra
 
 from __future__ import annotations
 
+from shoestring.architecture import ModelConfig
+from shoestring.architecture.counts import parameters, saved_bytes, training_flops
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware, Usage, predicted_usage
-from shoestring.model import ModelConfig
-from shoestring.model.cost import parameters, training_flops
-from shoestring.train.cost import activation_bytes, step_seconds
+from shoestring.train.cost import step_seconds
 from shoestring.train.settings import Precision
 
 SHARE = 0.8
@@ -20,27 +20,13 @@ LOADING = 4e8
 
 
 def matrices(config: ModelConfig) -> dict[str, tuple[int, int]]:
-    """Outputs and inputs of a block's matrices, by the names of `model.linears`."""
-    queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
-    width, inner = config.width, config.feed_forward_width
-    found = {
-        "mixer.query": (queries, width),
-        "mixer.key": (keys, width),
-        "mixer.value": (keys, width),
-        "mixer.output": (width, queries),
-        "feed_forward.gate": (inner, width),
-        "feed_forward.up": (inner, width),
-        "feed_forward.down": (width, inner),
-    }
-    if config.feed_forward != "swiglu":
-        del found["feed_forward.gate"]
-    return found
+    """Outputs and inputs of the blocks' matrices, by their whole names."""
+    return {slot.name: (slot.outputs, slot.inputs) for slot in config.matrices()}
 
 
 def adapter_parameters(config: ModelConfig, rank: int, names: list[str]) -> int:
-    """Numbers that adapters of a rank learn beside the named matrices of all blocks."""
-    shapes = matrices(config)
-    return config.layers * rank * sum(sum(shapes[name]) for name in names)
+    """Numbers that adapters of a rank learn beside the named matrices."""
+    return rank * sum(sum(shape) for name, shape in matrices(config).items() if name in names)
 
 
 def must_be_low(rank: int, full: list[int]) -> None:
@@ -74,7 +60,7 @@ def tuning_usage(
     seconds = steps * share * step_seconds(config, batch, context, precision, hardware, micro_batch) + 2 * weights / LOADING
     tokens = micro_batch * context
     logits = min(tokens, 8192) * config.vocabulary * 8.0
-    saved = (config.layers * activation_bytes(config, precision) + 8.0 * config.width) * tokens
+    saved = (saved_bytes(config, precision == "bf16") + 8.0 * config.width) * tokens
     return predicted_usage(
         seconds=seconds,
         hardware=hardware,

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from shoestring import artifact
+from shoestring.architecture import ModelConfig
+from shoestring.architecture.counts import parameters
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
-from shoestring.model import ModelConfig, PackedLinear, Transformer, load, write
-from shoestring.model.cost import parameters
+from shoestring.model import PackedLinear, Transformer, load, write
 from shoestring.progress import Progress, silent
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Word, Work
 from shoestring.train import Training, cut, train, write_log

@@ -12,7 +12,6 @@ K inputs, N outputs, R rank.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shoestring.architecture import ModelConfig
 from shoestring.artifact import write_whole
 from shoestring.errors import FileError, ShoestringError, shown
 from shoestring.files import to_json
@@ -29,7 +29,6 @@ from shoestring.model.checkpoint import tensors as storage
 from shoestring.model.checkpoint.adapter_settings import CONFIG, MASKED, AdapterSettings, ends, read_settings
 from shoestring.model.checkpoint.families import writing_family
 from shoestring.model.checkpoint.header import Stored, read_header
-from shoestring.model.config import ModelConfig
 from shoestring.model.fetch import locate
 from shoestring.model.linear import PackedLinear, linears
 from shoestring.model.transformer import Transformer
@@ -189,11 +188,10 @@ def merge_adapter(model: Transformer, folder: Path) -> int:
 def _modules(model: Transformer) -> dict[str, list[str]]:
     """Modules as an adapter may name them -> our matrices: our own names, and the family's, joined ones too."""
     ours = [f"blocks.{number}.{name}" for number, block in enumerate(model.blocks) for name in linears(block)]
-    theirs = writing_family(model.config, False).names(model.config)
     found = {name: [name] for name in ours}
-    for name in ours:
-        if name in theirs:
-            found.setdefault(re.sub(r"\.c_attn\.[qkv]$", ".c_attn", theirs[name]), []).append(name)
+    for each in writing_family(model.config, False).entries(model.config):
+        if set(each.ours) <= set(ours):
+            found[each.theirs] = list(each.ours)
     return found
 
 
@@ -260,7 +258,7 @@ def write_adapter(changes: Mapping[str, Change], config: ModelConfig, folder: Pa
         "alpha_pattern": {names[ours]: c.alpha for ours, c in changes.items() if c.alpha != alpha},
         "lora_dropout": dropout,
         "use_rslora": next(iter(changes.values())).rank_stabilised,
-        "target_modules": sorted(_short(names, config.layers)),
+        "target_modules": sorted(_short(names, len(config.layers))),
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
@@ -278,6 +276,6 @@ def _short(names: Mapping[str, str], layers: int) -> set[str]:
 
 def _theirs(config: ModelConfig, ours: Mapping[str, Any]) -> dict[str, str]:
     """Hugging Face's name of each matrix, or our own where the export has no module for it."""
-    names = writing_family(config, False).names(config)
-    joined = any(".c_attn." in name for name in names.values())
-    return {name: name if joined else names.get(name, name) for name in ours}
+    family = writing_family(config, False)
+    names = {} if any(len(each.ours) > 1 for each in family.inner) else family.names(config)
+    return {name: names.get(name, name) for name in ours}

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from shoestring.architecture import ModelConfig
 from shoestring.errors import FileError
 from shoestring.model.checkpoint.tensors import finite
-from shoestring.model.config import ModelConfig
 from shoestring.model.linear import PackedLinear
 from shoestring.model.transformer import Transformer
 
@@ -29,8 +29,8 @@ def frame(config: ModelConfig, tensors: Mapping[str, Tensor], packed: Mapping[st
         FileError: tensors missing, left over or of another shape, by name.
     """
     held = len(tensors) + len(packed)
-    if config.layers > held:
-        raise FileError(f"{source}: its configuration says {config.layers:,} layers, its files hold {held:,} tensors")
+    if len(config.layers) > held:
+        raise FileError(f"{source}: its configuration says {len(config.layers):,} layers, its files hold {held:,} tensors")
     with torch.device("meta"), _Unfilled():
         model = Transformer(config)
     modules = dict(model.named_modules())

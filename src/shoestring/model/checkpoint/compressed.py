@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shoestring.architecture.part import LARGEST
 from shoestring.errors import FileError, shown
 from shoestring.model.checkpoint.families.family import Reading
-from shoestring.model.config import LARGEST
 from shoestring.model.linear import PackedLinear
 
 ADVICE = "allowed: compressed-tensors in the pack-quantized format, weights of 2 to 8 bits per group or channel"

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from shoestring.architecture import ModelConfig
+from shoestring.architecture.part import LAYERS
 from shoestring.errors import FileError, shown
 from shoestring.model.checkpoint import gguf_tokenizer
 from shoestring.model.checkpoint.families.family import Reading
 from shoestring.model.checkpoint.gguf_header import Blocks, read_header
 from shoestring.model.checkpoint.origin import end_ids
 from shoestring.model.checkpoint.tensors import must_be_finite
-from shoestring.model.config import LAYERS, ModelConfig
 from shoestring.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def read_tensors(file: Path, progress: Progress = silent) -> dict[str, Tensor]:
     """
     import numpy as np
 
-    header, config = read_header(file), read_config(file)
+    header, shape = read_header(file), read_config(file).flat
+    assert shape is not None
     data = np.memmap(file, mode="r").view(np.ndarray)
     whole, done = max(1, sum(blocks.nbytes for blocks in header.tensors.values())), 0
     found = {}
@@ -111,7 +113,7 @@ def read_tensors(file: Path, progress: Progress = silent) -> dict[str, Tensor]:
         weight = torch.from_numpy(_unpacked(data[blocks.start : blocks.start + blocks.nbytes], blocks, name, file))
         must_be_finite(weight, name, file)
         ours = _our_name(name)
-        found[ours] = halves(weight, config.head_size) if ours.endswith(("mixer.query.weight", "mixer.key.weight")) else weight
+        found[ours] = halves(weight, shape.head_size) if ours.endswith(("mixer.query.weight", "mixer.key.weight")) else weight
         done += blocks.nbytes
     return found
 

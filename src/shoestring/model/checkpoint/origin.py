@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
+from shoestring.architecture import ModelConfig
 from shoestring.artifact import MANIFEST, write_whole
 from shoestring.errors import FileError, shown
 from shoestring.files import read_object, read_text, to_json
 from shoestring.model.checkpoint.families.family import Family, Reading
-from shoestring.model.config import ModelConfig
 
 GENERATION, ORIGIN = "generation_config.json", "origin.json"
 LARGEST = 16 << 20
@@ -110,13 +110,13 @@ def merged(origin: Origin, family: Family, config: ModelConfig) -> dict[str, Any
 
     Only the family that read it can tell; another one's entries stand alone, with the ids of special tokens.
     """
-    ours = family.write_config(config)
+    ours = family.write_config(config) or {}
     ids = {key: origin.config[key] for key in IDS if key in origin.config}
     architectures = origin.config.get("architectures")
     if not isinstance(architectures, list) or architectures[:1] == [] or architectures[0] not in family.architectures:
         return {**ours, **ids}
     try:
-        before = family.write_config(family.read_config(Reading(dict(origin.config), Path("config.json"))))
+        before = family.write_config(family.read_config(Reading(dict(origin.config), Path("config.json")))) or {}
     except FileError:  # a record that was put together by hand
         return {**ours, **ids}
     changed = {key for key in ours.keys() | before.keys() if ours.get(key) != before.get(key)}

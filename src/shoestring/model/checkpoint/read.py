@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from shoestring.architecture import ModelConfig
+from shoestring.architecture.counts import linear_parameters
 from shoestring.artifact import MANIFEST, manifest
 from shoestring.errors import FileError
 from shoestring.files import read_object
 from shoestring.model.checkpoint import adapters, compressed
 from shoestring.model.checkpoint import tensors as storage
 from shoestring.model.checkpoint.build import fill, frame, untwinned
-from shoestring.model.checkpoint.families import Family, Reading, reading_family
+from shoestring.model.checkpoint.families import Reading, reading_family
+from shoestring.model.checkpoint.families.renaming import to_ours
 from shoestring.model.checkpoint.header import Stored
 from shoestring.model.checkpoint.origin import GENERATION, LARGEST, Origin, end_ids, named, optional, read_origin
-from shoestring.model.config import ModelConfig
-from shoestring.model.cost import linear_parameters
 from shoestring.model.fetch import locate
 from shoestring.model.linear import PackedLinear
 from shoestring.model.transformer import Transformer
@@ -73,7 +74,7 @@ def load_model(
         config = family.read_config(Reading(record, file))
         schemes = compressed.read_schemes(record, file)
         theirs = storage.read(path, family.unused)
-        ours = _our_names(family.read_tensors(theirs, config, path), family, config)
+        ours = to_ours(family, theirs, config, path)
         tensors, packed = _split_packed(ours, family.names(config), schemes, path)
         tensors = untwinned(tensors, packed, path) if config.tied else tensors
         model = frame(config, tensors, packed, path)
@@ -206,16 +207,6 @@ def _config_file(folder: Path) -> tuple[dict[str, Any], Path]:
     if not file.exists():
         raise FileError(f"{folder}: no config.json; name a checkpoint folder, a .gguf file or a fetched model")
     return read_object(file, "fetch the checkpoint again", LARGEST), file
-
-
-def _our_names(tensors: dict[str, Tensor], family: Family, config: ModelConfig) -> dict[str, Tensor]:
-    """Rename; a tensor of no module of ours keeps its name and is told as left over."""
-    ours = {theirs: ours for ours, theirs in family.names(config).items()}
-    found = {}
-    for name, tensor in tensors.items():
-        module, _, leaf = name.rpartition(".")
-        found[f"{ours.get(module, module)}.{leaf}"] = tensor
-    return found
 
 
 def _split_packed(

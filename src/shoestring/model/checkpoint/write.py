@@ -15,6 +15,7 @@ from shoestring.files import to_json
 from shoestring.model.checkpoint import compressed
 from shoestring.model.checkpoint import tensors as storage
 from shoestring.model.checkpoint.families import Family, writing_family
+from shoestring.model.checkpoint.families.renaming import to_theirs
 from shoestring.model.checkpoint.origin import GENERATION, merged, write_origin
 from shoestring.model.checkpoint.tensors import finite
 from shoestring.model.linear import PackedLinear, linears
@@ -69,11 +70,7 @@ def write(model: Transformer, tokenizer: Tokenizer | None, folder: Path, dtype: 
     theirs = family.names(model.config)
     origin = model.origin if dtype is None or model.origin is None else replace(model.origin, dtype=dtype)
     stored, dtype = _stored(model, dtype, bool(packed), folder)
-    tensors = {}
-    for name, tensor in stored.items():
-        module, _, leaf = name.rpartition(".")
-        tensors[f"{theirs.get(module, module)}.{leaf}"] = tensor
-    storage.write(family.write_tensors(tensors, model.config), folder / storage.WEIGHTS)
+    storage.write(to_theirs(family, stored, model.config), folder / storage.WEIGHTS)
 
     kind = str(dtype).removeprefix("torch.")
     config, generation = _records(model, tokenizer, family)
@@ -102,7 +99,7 @@ def _records(model: Transformer, tokenizer: Tokenizer | None, family: Family) ->
     """
     if model.origin is None:
         ids = {"bos_token_id": None, "eos_token_id": None if tokenizer is None else tokenizer.end}
-        return {**family.write_config(model.config), "use_cache": True, **ids}, {**ids, "eos_token_id": _ends(tokenizer)}
+        return {**(family.write_config(model.config) or {}), "use_cache": True, **ids}, {**ids, "eos_token_id": _ends(tokenizer)}
     config, generation = merged(model.origin, family, model.config), dict(model.origin.generation)
     silent = config.get("eos_token_id") is None and generation.get("eos_token_id") is None
     if tokenizer is not None and (silent or "architectures" not in model.origin.config):

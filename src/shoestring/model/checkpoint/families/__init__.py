@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from shoestring.architecture import ModelConfig
 from shoestring.errors import FileError, nearest, shown
 from shoestring.model.checkpoint.families import gpt2, llama, native, qwen2, qwen3
-from shoestring.model.checkpoint.families.family import Family, Reading
-from shoestring.model.config import ModelConfig
+from shoestring.model.checkpoint.families.family import Family, Reading, holds
 
 FAMILIES: tuple[Family, ...] = (llama.FAMILY, qwen2.FAMILY, qwen3.FAMILY, gpt2.FAMILY, native.FAMILY)
 """In the order in which they are asked whether they hold a configuration; the last one holds all."""
@@ -33,7 +33,7 @@ def reading_family(record: dict[str, Any], file: Path) -> Family:
 
 def writing_family(config: ModelConfig, packed: bool) -> Family:
     """The first family that can express a configuration."""
-    return next(family for family in FAMILIES if family.holds(config, packed))
+    return next(family for family in FAMILIES if holds(family, config, packed))
 
 
 __all__ = ["FAMILIES", "Family", "Reading", "reading_family", "writing_family"]

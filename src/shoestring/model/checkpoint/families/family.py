@@ -1,23 +1,40 @@
-"""What a family of checkpoints is: how its `config.json` and its tensors' names map to ours, both ways.
+"""What a family of checkpoints is: how its `config.json` and its tensors' names map to ours, both ways, as one table.
 
-Most families differ from ours in names alone. A name is a module's dotted path; the leaf behind it (`weight`, `bias`,
-`weight_packed`, ...) is the same on both sides.
+A name is a module's dotted path; the leaf behind it (`weight`, `bias`, `weight_packed`, ...) is the same on both sides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
-from torch import Tensor
 
+from shoestring.architecture import Flat, ModelConfig
+from shoestring.architecture.part import LARGEST
 from shoestring.errors import FileError, shown
-from shoestring.model.config import LARGEST, ModelConfig
 
-Tensors = dict[str, Tensor]
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One module of theirs, and which of ours it holds.
+
+    Attributes:
+        ours: names of our slots, within a block; several when theirs holds them in one matrix, their outputs in this order.
+        theirs: within a layer.
+        transposed: theirs is stored as (inputs, outputs).
+    """
+
+    ours: tuple[str, ...]
+    theirs: str
+    transposed: bool = False
+
+
+def entry(ours: str, theirs: str, transposed: bool = False) -> Entry:
+    """An entry; `ours` may name several slots, with commas."""
+    return Entry(tuple(ours.split(", ")), theirs, transposed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +44,51 @@ class Family:
     Attributes:
         architectures: names in `config.json` that this family reads; the first is the one it writes.
         read_config: `Reading` of a `config.json` -> our configuration.
-        write_config: our configuration -> the family's part of `config.json`.
-        holds: whether the family can express a configuration, its matrices packed or not.
-        names: our module names -> theirs.
-        read_tensors, write_tensors: where more than names differ: reshape before, or after, names are mapped. The
-            tensors are under their names.
+        write_config: our configuration -> the family's part of `config.json`, which need not say all of it: what is not said is
+            found by reading it back (`holds`). None when the family can't have this shape at all.
+        outer: the modules outside the layers.
+        inner: those of a layer.
+        layer: where a layer's stand; {} is its number.
+        packs: packed matrices have a form in it.
+        zero_biases: its modules have biases that ours lack: zeros are written, and only zeros are read.
+        prefix: files saved from the bare model lack it, on all modules but the head's.
         unused: endings of tensor names that carry nothing and are left unread.
     """
 
     architectures: tuple[str, ...]
     read_config: Callable[[Reading], ModelConfig]
-    write_config: Callable[[ModelConfig], dict[str, Any]]
-    holds: Callable[[ModelConfig, bool], bool]
-    names: Callable[[ModelConfig], dict[str, str]]
-    read_tensors: Callable[[Tensors, ModelConfig, Path], Tensors] = lambda tensors, config, file: tensors
-    write_tensors: Callable[[Tensors, ModelConfig], Tensors] = lambda tensors, config: tensors
+    write_config: Callable[[ModelConfig], dict[str, Any] | None]
+    outer: tuple[Entry, ...]
+    inner: tuple[Entry, ...]
+    layer: str = "model.layers.{}"
+    packs: bool = True
+    zero_biases: bool = False
+    prefix: str = ""
     unused: tuple[str, ...] = ("rotary_emb.inv_freq",)
+
+    def entries(self, config: ModelConfig) -> Iterator[Entry]:
+        """All modules of a model by their whole names."""
+        yield from self.outer
+        for number in range(len(config.layers)):
+            place = self.layer.format(number)
+            for inside in self.inner:
+                ours = tuple(f"blocks.{number}.{name}" for name in inside.ours)
+                yield Entry(ours, f"{place}.{inside.theirs}", inside.transposed)
+
+    def names(self, config: ModelConfig) -> dict[str, str]:
+        """Our modules' names -> theirs, of those that stand alone; the others keep ours."""
+        return {each.ours[0]: each.theirs for each in self.entries(config) if len(each.ours) == 1}
+
+
+def holds(family: Family, config: ModelConfig, packed: bool = False) -> bool:
+    """What is written is what would be read: a setting that a format can't say refuses, never vanishes."""
+    written = None if packed and not family.packs else family.write_config(config)
+    if written is None:
+        return False
+    try:
+        return family.read_config(Reading(written, Path("config.json"))) == config
+    except FileError:
+        return False
 
 
 class Reading:
@@ -167,7 +213,7 @@ class Reading:
         return found
 
 
-def write_rope(config: ModelConfig) -> dict[str, Any]:
+def write_rope(config: Flat) -> dict[str, Any]:
     """The rotary settings where transformers 4 and where transformers 5 look for them."""
     if config.rope_scaling is None:
         return {"rope_theta": config.rope_base, "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_base}}

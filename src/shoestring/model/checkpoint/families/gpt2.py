@@ -6,16 +6,11 @@ transformers stores these matrices transposed, (inputs, outputs), and queries, k
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from shoestring.errors import FileError
-from shoestring.model.checkpoint.families.family import Family, Reading, Tensors
-from shoestring.model.config import LAYERS, ModelConfig
-
-TRANSPOSED = ("attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+from shoestring.architecture import ModelConfig
+from shoestring.architecture.part import LAYERS
+from shoestring.model.checkpoint.families.family import Family, Reading, entry
 
 
 def read_config(reading: Reading) -> ModelConfig:
@@ -44,110 +39,51 @@ def read_config(reading: Reading) -> ModelConfig:
     )
 
 
-def write_config(config: ModelConfig) -> dict[str, Any]:
-    """The family's part of `config.json`."""
+def write_config(config: ModelConfig) -> dict[str, Any] | None:
+    """The family's part of `config.json`: plain heads."""
+    flat = config.flat
+    if flat is None or flat.heads * flat.head_size != flat.width:
+        return None
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
-        "vocab_size": config.vocabulary,
-        "n_embd": config.width,
-        "n_layer": config.layers,
-        "n_head": config.heads,
-        "n_inner": config.feed_forward_width,
-        "n_positions": config.context,
-        "layer_norm_epsilon": config.norm_epsilon,
+        "vocab_size": flat.vocabulary,
+        "n_embd": flat.width,
+        "n_layer": flat.layers,
+        "n_head": flat.heads,
+        "n_inner": flat.feed_forward_width,
+        "n_positions": flat.context,
+        "layer_norm_epsilon": flat.norm_epsilon,
         "activation_function": "gelu",
         "scale_attn_weights": True,
-        "tie_word_embeddings": config.tied,
+        "tie_word_embeddings": flat.tied,
         "attn_pdrop": 0.0,
         "embd_pdrop": 0.0,
         "resid_pdrop": 0.0,
     }
 
 
-def holds(config: ModelConfig, packed: bool) -> bool:
-    """Plain heads and no packed matrices: what transposes them has no packed form."""
-    parts = (config.position, config.feed_forward, config.norm) == ("learned", "gelu", "layernorm")
-    plain = config.kv_heads == config.heads and config.heads * config.head_size == config.width
-    return parts and plain and not (packed or config.attention_bias or config.head_norm) and set(config.mixers) == {"attention"}
-
-
-def names(config: ModelConfig) -> dict[str, str]:
-    """Our module names to theirs, queries, keys and values still apart."""
-    found = {
-        "embedding": "transformer.wte",
-        "positions": "transformer.wpe",
-        "final_norm": "transformer.ln_f",
-        "head": "lm_head",
-    }
-    inside = {
-        "mixer_norm": "ln_1",
-        "mixer.query": "attn.c_attn.q",
-        "mixer.key": "attn.c_attn.k",
-        "mixer.value": "attn.c_attn.v",
-        "mixer.output": "attn.c_proj",
-        "feed_forward_norm": "ln_2",
-        "feed_forward.up": "mlp.c_fc",
-        "feed_forward.down": "mlp.c_proj",
-    }
-    for layer in range(config.layers):
-        found |= {f"blocks.{layer}.{ours}": f"transformer.h.{layer}.{theirs}" for ours, theirs in inside.items()}
-    return found
-
-
-def read_tensors(tensors: Tensors, config: ModelConfig, file: Path) -> Tensors:
-    """Transpose matrices, split queries, keys and values, drop zero biases.
-
-    Raises:
-        FileError: names the first bias that is not zero; a tensor that stands there with and without the prefix.
-    """
-    found: Tensors = {}
-    for name, tensor in tensors.items():
-        # Files saved from the bare model lack the prefix.
-        if not name.startswith(("transformer.", "lm_head.")):
-            name = f"transformer.{name}"
-            if name in tensors:
-                raise FileError(f"{file}: {name} stands there with and without its prefix; fetch the checkpoint again")
-        if name.endswith(".bias"):
-            if tensor.count_nonzero():
-                raise FileError(
-                    f"{file}: {name} is not zero; shoestring's GPT-2 shape has no biases and can't hold this checkpoint"
-                )
-        elif name.endswith("attn.c_attn.weight"):
-            for part, weight in zip("qkv", tensor.T.chunk(3)):
-                found[name.removesuffix("weight") + f"{part}.weight"] = weight.contiguous()
-        elif name.removesuffix(".weight").endswith(TRANSPOSED):
-            found[name] = tensor.T.contiguous()
-        else:
-            found[name] = tensor
-    return found
-
-
-def write_tensors(tensors: Tensors, config: ModelConfig) -> Tensors:
-    """The other way round, with zero biases."""
-    found: Tensors = {}
-    for name, tensor in tensors.items():
-        module = name.removesuffix(".weight")
-        if module.endswith(("c_attn.k", "c_attn.v")):
-            continue
-        if module.endswith("c_attn.q"):
-            module = module.removesuffix(".q")
-            tensor = torch.cat([tensors[f"{module}.{part}.weight"] for part in "qkv"]).T
-        elif module.endswith(TRANSPOSED):
-            tensor = tensor.T
-        found[f"{module}.weight"] = tensor.contiguous()
-        if module.rpartition(".")[2] not in ("wte", "wpe", "lm_head"):
-            found[f"{module}.bias"] = torch.zeros(tensor.shape[-1], dtype=tensor.dtype)
-    return found
-
-
 FAMILY = Family(
     ("GPT2LMHeadModel",),
     read_config,
     write_config,
-    holds,
-    names,
-    read_tensors,
-    write_tensors,
+    outer=(
+        entry("embedding", "transformer.wte"),
+        entry("positions", "transformer.wpe"),
+        entry("final_norm", "transformer.ln_f"),
+        entry("head", "lm_head"),
+    ),
+    inner=(
+        entry("mixer_norm", "ln_1"),
+        entry("mixer.query, mixer.key, mixer.value", "attn.c_attn", transposed=True),
+        entry("mixer.output", "attn.c_proj", transposed=True),
+        entry("feed_forward_norm", "ln_2"),
+        entry("feed_forward.up", "mlp.c_fc", transposed=True),
+        entry("feed_forward.down", "mlp.c_proj", transposed=True),
+    ),
+    layer="transformer.h.{}",
+    packs=False,
+    zero_biases=True,
+    prefix="transformer.",
     unused=(".attn.bias", ".attn.masked_bias"),
 )

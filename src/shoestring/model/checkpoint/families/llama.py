@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from shoestring.architecture import Flat, ModelConfig
+from shoestring.architecture.part import LAYERS
 from shoestring.errors import FileError
-from shoestring.model.checkpoint.families.family import Family, Reading, write_rope
-from shoestring.model.config import LAYERS, ModelConfig
+from shoestring.model.checkpoint.families.family import Family, Reading, entry, write_rope
 
 
 def read_config(reading: Reading) -> ModelConfig:
@@ -51,56 +52,45 @@ def shape(reading: Reading, head_size: int | None = None, **more: Any) -> ModelC
     )
 
 
-def write_config(config: ModelConfig, architecture: str = "LlamaForCausalLM", kind: str = "llama") -> dict[str, Any]:
+def written(flat: Flat, architecture: str, kind: str) -> dict[str, Any]:
     """The part of `config.json` that all families of this layout share."""
     return {
         "architectures": [architecture],
         "model_type": kind,
-        "vocab_size": config.vocabulary,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_size,
-        "intermediate_size": config.feed_forward_width,
-        "max_position_embeddings": config.context,
-        "rms_norm_eps": config.norm_epsilon,
+        "vocab_size": flat.vocabulary,
+        "hidden_size": flat.width,
+        "num_hidden_layers": flat.layers,
+        "num_attention_heads": flat.heads,
+        "num_key_value_heads": flat.kv_heads,
+        "head_dim": flat.head_size,
+        "intermediate_size": flat.feed_forward_width,
+        "max_position_embeddings": flat.context,
+        "rms_norm_eps": flat.norm_epsilon,
         "hidden_act": "silu",
-        "tie_word_embeddings": config.tied,
-        **write_rope(config),
+        "tie_word_embeddings": flat.tied,
+        **write_rope(flat),
     }
 
 
-def common(config: ModelConfig) -> bool:
-    """Whether a configuration has this layout, biases and head norms apart."""
-    parts = (config.position, config.feed_forward, config.norm)
-    return parts == ("rope", "swiglu", "rmsnorm") and set(config.mixers) == {"attention"}
+def write_config(config: ModelConfig) -> dict[str, Any] | None:
+    """The family's part; transformers refuses a Llama whose heads don't divide its width."""
+    flat = config.flat
+    return None if flat is None or flat.width % flat.heads else written(flat, "LlamaForCausalLM", "llama")
 
 
-def holds(config: ModelConfig, packed: bool) -> bool:
-    """transformers refuses a Llama whose heads don't divide its width."""
-    return common(config) and not config.attention_bias and not config.head_norm and config.width % config.heads == 0
+OUTER = (entry("embedding", "model.embed_tokens"), entry("final_norm", "model.norm"), entry("head", "lm_head"))
+INNER = (
+    entry("mixer_norm", "input_layernorm"),
+    entry("mixer.query", "self_attn.q_proj"),
+    entry("mixer.key", "self_attn.k_proj"),
+    entry("mixer.value", "self_attn.v_proj"),
+    entry("mixer.query_norm", "self_attn.q_norm"),
+    entry("mixer.key_norm", "self_attn.k_norm"),
+    entry("mixer.output", "self_attn.o_proj"),
+    entry("feed_forward_norm", "post_attention_layernorm"),
+    entry("feed_forward.gate", "mlp.gate_proj"),
+    entry("feed_forward.up", "mlp.up_proj"),
+    entry("feed_forward.down", "mlp.down_proj"),
+)
 
-
-def names(config: ModelConfig) -> dict[str, str]:
-    """Our module names to theirs."""
-    found = {"embedding": "model.embed_tokens", "final_norm": "model.norm", "head": "lm_head"}
-    inside = {
-        "mixer_norm": "input_layernorm",
-        "mixer.query": "self_attn.q_proj",
-        "mixer.key": "self_attn.k_proj",
-        "mixer.value": "self_attn.v_proj",
-        "mixer.output": "self_attn.o_proj",
-        "mixer.query_norm": "self_attn.q_norm",
-        "mixer.key_norm": "self_attn.k_norm",
-        "feed_forward_norm": "post_attention_layernorm",
-        "feed_forward.gate": "mlp.gate_proj",
-        "feed_forward.up": "mlp.up_proj",
-        "feed_forward.down": "mlp.down_proj",
-    }
-    for layer in range(config.layers):
-        found |= {f"blocks.{layer}.{ours}": f"model.layers.{layer}.{theirs}" for ours, theirs in inside.items()}
-    return found
-
-
-FAMILY = Family(("LlamaForCausalLM", "MistralForCausalLM"), read_config, write_config, holds, names)
+FAMILY = Family(("LlamaForCausalLM", "MistralForCausalLM"), read_config, write_config, OUTER, INNER)

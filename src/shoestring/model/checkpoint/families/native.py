@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from shoestring.architecture import ModelConfig
 from shoestring.model.checkpoint.families.family import Family, Reading
-from shoestring.model.config import ModelConfig
 
 
 def read_config(reading: Reading) -> ModelConfig:
@@ -30,9 +30,4 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def names(config: ModelConfig) -> dict[str, str]:
-    """Names are the same on both sides: an empty map stands for 'all as they are'."""
-    return {}
-
-
-FAMILY = Family(("ShoestringForCausalLM",), read_config, write_config, lambda config, packed: True, names)
+FAMILY = Family(("ShoestringForCausalLM",), read_config, write_config, outer=(), inner=())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from shoestring.architecture import ModelConfig
 from shoestring.model.checkpoint.families import llama
 from shoestring.model.checkpoint.families.family import Family, Reading
-from shoestring.model.config import ModelConfig
 
 
 def read_config(reading: Reading) -> ModelConfig:
@@ -19,19 +19,12 @@ def read_config(reading: Reading) -> ModelConfig:
     return llama.shape(reading, attention_bias=True)
 
 
-def write_config(config: ModelConfig) -> dict[str, Any]:
-    """The family's part of `config.json`."""
-    return {**llama.write_config(config, "Qwen2ForCausalLM", "qwen2"), "use_sliding_window": False}
+def write_config(config: ModelConfig) -> dict[str, Any] | None:
+    """The family's part; head sizes other than width / heads are not Qwen2's."""
+    flat = config.flat
+    if flat is None or flat.width != flat.heads * flat.head_size:
+        return None
+    return {**llama.written(flat, "Qwen2ForCausalLM", "qwen2"), "use_sliding_window": False}
 
 
-def holds(config: ModelConfig, packed: bool) -> bool:
-    """Head sizes other than width / heads are not Qwen2's."""
-    return (
-        llama.common(config)
-        and config.attention_bias
-        and not config.head_norm
-        and config.width == config.heads * config.head_size
-    )
-
-
-FAMILY = Family(("Qwen2ForCausalLM",), read_config, write_config, holds, llama.names)
+FAMILY = Family(("Qwen2ForCausalLM",), read_config, write_config, llama.OUTER, llama.INNER)

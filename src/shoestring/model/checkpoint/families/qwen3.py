@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from shoestring.architecture import ModelConfig
 from shoestring.model.checkpoint.families import llama
 from shoestring.model.checkpoint.families.family import Family, Reading
-from shoestring.model.config import ModelConfig
 
 
 def read_config(reading: Reading) -> ModelConfig:
@@ -20,15 +20,10 @@ def read_config(reading: Reading) -> ModelConfig:
     return llama.shape(reading, head_norm=True, head_size=128)
 
 
-def write_config(config: ModelConfig) -> dict[str, Any]:
+def write_config(config: ModelConfig) -> dict[str, Any] | None:
     """The family's part of `config.json`."""
     own = {"attention_bias": False, "use_sliding_window": False}
-    return {**llama.write_config(config, "Qwen3ForCausalLM", "qwen3"), **own}
+    return None if config.flat is None else {**llama.written(config.flat, "Qwen3ForCausalLM", "qwen3"), **own}
 
 
-def holds(config: ModelConfig, packed: bool) -> bool:
-    """Head norms and no biases."""
-    return llama.common(config) and config.head_norm and not config.attention_bias
-
-
-FAMILY = Family(("Qwen3ForCausalLM",), read_config, write_config, holds, llama.names)
+FAMILY = Family(("Qwen3ForCausalLM",), read_config, write_config, llama.OUTER, llama.INNER)

@@ -1,0 +1,131 @@
+"""The flat spelling of a model: one dictionary of plain settings for all layers, as recipes and most saved models say it.
+
+    {width: 256, layers: 12, heads: 8, mixer: attention, feed_forward: swiglu}
+
+Layers that differ in more than the mixer's kind are spelled out one by one (`ModelConfig.layers`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from shoestring.architecture.feedforward import FEED_FORWARDS, SwiGLU
+from shoestring.architecture.layer import MIXERS, Layer
+from shoestring.architecture.norm import NORMS, LayerNorm, RMSNorm
+from shoestring.architecture.part import LARGEST, LAYERS, Count, Derived, Positive, Settings
+from shoestring.architecture.rope import RopeScaling
+
+if TYPE_CHECKING:
+    from shoestring.architecture.config import ModelConfig
+
+MixerName = Literal["attention"]
+Position = Literal["rope", "learned", "none"]
+
+
+class Flat(Settings):
+    """A decoder-only Transformer whose layers share their settings. Widths are in elements, `context` in tokens."""
+
+    vocabulary: Count
+    """Rows of the embedding."""
+    width: Count
+    """Of the residual stream."""
+    layers: Annotated[int, Field(gt=0, le=LAYERS)]
+    heads: Count
+    kv_heads: Derived = 0
+    """Key-value heads, shared by groups of query heads (arXiv 2305.13245). As many as `heads` when not given."""
+    head_size: Derived = 0
+    """`width / heads` when not given."""
+    feed_forward_width: Derived = 0
+    """8/3 of the width rounded up to 64 for swiglu, 4 times the width otherwise, when not given."""
+    context: Count = 1024
+
+    mixer: MixerName | tuple[MixerName, ...] = "attention"
+    """What mixes tokens: one for all layers, or one for each."""
+    position: Position = "rope"
+    feed_forward: Literal["swiglu", "gelu"] = SwiGLU().kind
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+
+    rope_base: Positive = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    norm_epsilon: Positive = 1e-5
+    tied: bool = True
+    """The head is the embedding's transpose."""
+    attention_bias: bool = False
+    """Query, key and value projections have a bias (Qwen2)."""
+    head_norm: bool = False
+    """Queries and keys are normalised per head (Qwen3)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, values: object) -> object:
+        """Fill in the widths that follow from others."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        width, heads = values.get("width"), values.get("heads")
+        if isinstance(heads, int) and not values.get("kv_heads"):
+            values["kv_heads"] = heads
+        if isinstance(width, int) and isinstance(heads, int) and heads > 0 and not values.get("head_size"):
+            values["head_size"] = width // heads
+        kind = values.get("feed_forward", SwiGLU().kind)
+        if isinstance(width, int) and not values.get("feed_forward_width") and kind in FEED_FORWARDS:
+            values["feed_forward_width"] = FEED_FORWARDS[kind].usual(width)
+        return values
+
+    @model_validator(mode="after")
+    def _agree(self) -> Flat:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads must divide heads: {self.heads} heads, {self.kv_heads} kv_heads")
+        if self.heads * self.head_size > LARGEST:
+            raise ValueError(f"{self.heads} heads of {self.head_size} are wider than {LARGEST:,}")
+        if self.position == "rope" and self.head_size % 2:
+            raise ValueError(f"head_size must be even with rope, got {self.head_size}")
+        if isinstance(self.mixer, tuple) and len(self.mixer) != self.layers:
+            raise ValueError(f"mixer names {len(self.mixer)} layers, the model has {self.layers}")
+        return self
+
+    @property
+    def layer_norm(self) -> RMSNorm | LayerNorm:
+        """The norm of all layers."""
+        return NORMS[self.norm].of(self)
+
+    def unfolded(self) -> dict[str, Any]:
+        """The settings of a `ModelConfig` that says the same."""
+        kinds = self.mixer if isinstance(self.mixer, tuple) else (self.mixer,) * self.layers
+        norm, feed_forward = self.layer_norm, FEED_FORWARDS[self.feed_forward].of(self)
+        each = {kind: Layer(mixer=MIXERS[kind].of(self), feed_forward=feed_forward, norm=norm) for kind in dict.fromkeys(kinds)}
+        return {
+            "vocabulary": self.vocabulary,
+            "width": self.width,
+            "context": self.context,
+            "layers": tuple(each[kind] for kind in kinds),
+            "final_norm": norm,
+            "learned_positions": self.position == "learned",
+            "tied": self.tied,
+        }
+
+
+def flat(config: ModelConfig) -> Flat | None:
+    """The flat spelling of a model, None when its layers can't be said so."""
+    from shoestring.architecture.config import ModelConfig
+
+    kinds = tuple(layer.mixer.kind for layer in config.layers)
+    position = "learned" if config.learned_positions else "none"
+    said: dict[str, Any] = {
+        "vocabulary": config.vocabulary,
+        "width": config.width,
+        "context": config.context,
+        "tied": config.tied,
+    }
+    said |= {"layers": len(kinds), "mixer": kinds[0] if len(set(kinds)) == 1 else kinds, "position": position}
+    # Backwards, so that of layers that differ the first is tried.
+    for layer in {id(layer): layer for layer in reversed(config.layers)}.values():
+        for part in (layer.norm, *layer.parts.values()):
+            said |= part.flat()
+    try:
+        found = Flat(**said)
+    except ValueError:
+        return None
+    return found if ModelConfig(**found.unfolded()) == config else None

@@ -1,0 +1,99 @@
+"""What all declarations of a model have in common: frozen settings that say their slots, and what they keep while decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shoestring.architecture.slot import Slot
+
+if TYPE_CHECKING:
+    from shoestring.architecture.flat import Flat
+    from shoestring.architecture.rope import Rope
+
+LARGEST, LAYERS = 1 << 28, 10_000
+"""No width, vocabulary or context is larger, and no model deeper: a size beyond is a slip, and would fill the memory."""
+
+Count = Annotated[int, Field(gt=0, le=LARGEST)]
+Derived = Annotated[int, Field(ge=0, le=LARGEST)]
+"""A count that follows from others when it is 0."""
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class StateShape:
+    """What a mixer keeps of the tokens it has read.
+
+    Attributes:
+        token: shapes of what is kept for each token, by name: keys (kv_heads, head_size).
+        row: shapes of what is kept for each sequence, whatever its length: a recurrent state.
+        window: tokens after which what is kept for one is no longer read; None, never.
+    """
+
+    token: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    row: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    window: int | None = None
+
+    @property
+    def per_token(self) -> int:
+        """Numbers kept for a token."""
+        return sum(prod(shape) for shape in self.token.values())
+
+    @property
+    def per_row(self) -> int:
+        """Numbers kept for a sequence beside them."""
+        return sum(prod(shape) for shape in self.row.values())
+
+
+class Settings(BaseModel):
+    """Frozen settings without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Part(Settings):
+    """A mixer or a feed-forward: what stands between the residual stream and itself."""
+
+    kind: str = ""
+
+    def resolved(self, width: int) -> Self:
+        """The same with those settings filled in that follow from the width of the stream."""
+        return self
+
+    def slots(self, width: int) -> tuple[Slot, ...]:
+        """Its parameters in order of computation, named from the part on."""
+        raise NotImplementedError
+
+    def state(self, width: int) -> StateShape:
+        """What it keeps while decoding."""
+        return StateShape()
+
+    def flops(self, width: int, seen: float) -> float:
+        """Operations of one token beside the matrices, when it sees so many tokens: scores, scans."""
+        return 0.0
+
+    def elements(self, width: int) -> float:
+        """Numbers of one token that go through element-wise operators, its norm and the residual sum included."""
+        return 3.0 * width
+
+    def saved_bytes(self, width: int, halved: bool) -> float:
+        """Bytes that it saves of one token for the backward pass, its norm included, products in 16 bits when `halved`."""
+        return (10.0 if halved else 12.0) * width
+
+    @property
+    def rotary(self) -> tuple[Rope, int] | None:
+        """How its queries and keys turn with position, and how many elements of a head do; None: not at all."""
+        return None
+
+    @classmethod
+    def of(cls, flat: Flat) -> Self:
+        """The part as the flat spelling of a model says it."""
+        return cls()
+
+    def flat(self) -> dict[str, Any]:
+        """The settings of the flat spelling that say this part, as far as they can."""
+        return {}
