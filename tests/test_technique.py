@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from shoestring import artifact
+from shoestring.choice import OneOf
 from shoestring.errors import SettingError
 from shoestring.recipe import techniques
 from shoestring.technique import (
@@ -84,7 +85,7 @@ def _texts(kind: object, where: str, marked: bool = False) -> list[str]:
     """The parts of a field's type that take any text without a word on whether it names a file, a step or neither."""
     if get_origin(kind) is Annotated:
         kind, *marks = get_args(kind)
-        return _texts(kind, where, marked or any(isinstance(mark, (Outside, Plain, _Reference)) for mark in marks))
+        return _texts(kind, where, marked or any(isinstance(mark, (OneOf, Outside, Plain, _Reference)) for mark in marks))
     if get_origin(kind) is Literal or marked:
         return []
     if kind in (str, bytes, Path, Any, object):

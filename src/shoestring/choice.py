@@ -22,11 +22,11 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from shoestring.errors import SettingError, nearest, shown
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice(Generic[T]):
+class Choice(Generic[T_co]):
     """One entry of a table.
 
     Attributes:
@@ -39,14 +39,14 @@ class Choice(Generic[T]):
     """
 
     name: str
-    make: T
+    make: T_co
     does: str
     row: str
     paper: str = ""
     saves: tuple[str, ...] = ()
 
 
-class Table(Mapping[str, T]):
+class Table(Mapping[str, T_co]):
     """The choices of one setting in order: a mapping from each name to what it makes.
 
     Attributes:
@@ -54,12 +54,12 @@ class Table(Mapping[str, T]):
         choices: its entries.
     """
 
-    def __init__(self, field: str, *choices: Choice[T]) -> None:
+    def __init__(self, field: str, *choices: Choice[T_co]) -> None:
         self.field, self.choices = field, choices
         self._makes = {choice.name: choice.make for choice in choices}
         assert len(self._makes) == len(choices), f"{field}: two choices have one name"
 
-    def __getitem__(self, name: str) -> T:
+    def __getitem__(self, name: str) -> T_co:
         return self._makes[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -72,7 +72,7 @@ class Table(Mapping[str, T]):
         """What to say of a name that is not here: the nearest one, and all that are."""
         return f"no {self.field.rpartition('.')[2]} called {shown(name)}; {nearest(str(name), self)}"
 
-    def choose(self, name: str, where: str) -> T:
+    def choose(self, name: str, where: str) -> T_co:
         """What a name makes, for callers whose settings pydantic has not checked.
 
         Raises:

@@ -304,20 +304,6 @@ def _boundless(value: Any, path: str = "") -> Iterator[tuple[str, Any, str]]:
             yield from _boundless(inner, f"{path}.{number}")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A named value of a field inside a model, a trainer or an engine: listed in the catalogue, not a step."""
-
-    room: str
-    field: str
-    """Where it is chosen, such as "ModelConfig.position"."""
-    name: str
-    does: str
-    row: str
-    paper: str = ""
-    saves: tuple[str, ...] = ()
-
-
 def _marks(info: Any) -> list[Any]:
     """The markers of a pydantic field, those inside `X | None` and `tuple[X, ...]` included."""
     marks, kinds = list(info.metadata), [info.annotation]

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoestring.data import packing
-from shoestring.data.loader import IGNORE, Batch, Loader, ahead
+from shoestring.data.loader import Batch, Loader, ahead
+from shoestring.data.packing import IGNORE, PACKINGS, BestFit
 from shoestring.errors import SettingError
 
 settings.register_profile("shared machine", deadline=None)
@@ -45,14 +46,14 @@ def test_stream_covers_each_window_once_an_epoch(total: int, context: int, batch
         assert sorted(seen) == [w * context for w in range(windows)]
 
 
-@given(lengths, st.integers(2, 16), st.sampled_from(["stream", "bestfit"]))
+@given(lengths, st.integers(2, 16), st.sampled_from(list(PACKINGS)))
 def test_any_rank_count_gives_the_same_global_batch(sizes: list[int], context: int, kind: str) -> None:
     tokens, offsets = stream(sizes)
     if len(tokens) <= context:
         return
-    whole = Loader(tokens, offsets, 6, context, 3, kind)  # type: ignore[arg-type]
+    whole = Loader(tokens, offsets, 6, context, 3, kind)
     for ranks in (2, 3, 6):
-        parts = [Loader(tokens, offsets, 6, context, 3, kind, rank, ranks).batch(5) for rank in range(ranks)]  # type: ignore[arg-type]
+        parts = [Loader(tokens, offsets, 6, context, 3, kind, rank, ranks).batch(5) for rank in range(ranks)]
         assert torch.equal(torch.cat([p.tokens_BT for p in parts]), whole.batch(5).tokens_BT)
         assert torch.equal(torch.cat([p.targets_BT for p in parts]), whole.batch(5).targets_BT)
 
@@ -72,6 +73,7 @@ def test_a_step_depends_on_seed_and_step_alone() -> None:
 def test_bestfit_neither_loses_nor_reorders_tokens(sizes: list[int], context: int) -> None:
     tokens, offsets = stream(sizes)
     loader = Loader(tokens, offsets, 1, context, 0, "bestfit")
+    packed = BestFit(tokens, offsets, context).windows
     pieces: dict[int, list[int]] = {}
     for step in range(loader.windows):
         batch = loader.batch(step)
@@ -83,7 +85,7 @@ def test_bestfit_neither_loses_nor_reorders_tokens(sizes: list[int], context: in
             # Inputs are the targets moved by one: a document begins behind an end token.
             assert (inputs[span[1:]] == targets[span[:-1]]).all()
             window = loader.chosen(step)[0]
-            start = int(loader.packed.starts[loader.packed.first[window] + number])  # type: ignore[union-attr]
+            start = int(packed.starts[packed.first[window] + number])
             assert inputs[span[0]] == (tokens[start - 1] if start else END)
             assert start not in pieces
             pieces[start] = targets[span].tolist()
@@ -137,7 +139,7 @@ def test_ahead_gives_the_same_batches_and_passes_errors_on() -> None:
     [
         ({"batch": 3, "ranks": 2}, "can't be shared by 2 ranks"),
         ({"context": 100}, "do not fill a window of 100"),
-        ({"packing": "best"}, "allowed: stream, bestfit"),
+        ({"packing": "best"}, "no packing called 'best'; did you mean 'bestfit'"),
         ({"batch": 0}, "at least 1"),
     ],
 )

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from shoestring.architecture import Flat, ModelConfig, Rope, RopeScaling, counts
-from shoestring.model import CHOICES, Inputs, Transformer, linears, rope
+from shoestring.model import TABLES, Inputs, Transformer, linears, rope
 
 KINDS: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -223,9 +223,9 @@ def test_a_configuration_that_can_t_be_is_refused(settings_: dict, said: str) ->
 
 
 def test_choices_name_fields_of_the_configuration() -> None:
-    for choice in CHOICES:
-        if choice.field.startswith("ModelConfig."):
-            assert choice.field.removeprefix("ModelConfig.") in Flat.model_fields
+    for table in TABLES:
+        if table.field.startswith("ModelConfig."):
+            assert table.field.removeprefix("ModelConfig.") in Flat.model_fields
 
 
 def _rotate64(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:

@@ -3,23 +3,20 @@
 from shoestring.data.corpus import Corpus
 from shoestring.data.exact import Exact
 from shoestring.data.minhash import MinHash
+from shoestring.data.packing import PACKINGS
 from shoestring.data.quality import Quality
 from shoestring.data.readers import read, read_texts
 from shoestring.data.rows import records
 from shoestring.data.run import run_on_files
 from shoestring.data.tokenize import Tokenize
 from shoestring.data.tokens import Tokens, open_tokens
-from shoestring.technique import Choice, Technique
+from shoestring.technique import Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (Corpus, Quality, Exact, MinHash, Tokenize)
-_PACKING = "Loader.packing"
-CHOICES: tuple[Choice, ...] = (
-    Choice("data", _PACKING, "stream", "windows over the joined documents, wherever they end", "D8"),
-    Choice("data", _PACKING, "bestfit", "whole documents by best fit; only long ones are cut", "D8", "2404.10830", ("data",)),
-)
+TABLES = (PACKINGS,)
 
 __all__ = [
-    "CHOICES",
+    "TABLES",
     "TECHNIQUES",
     "Corpus",
     "Exact",

@@ -13,19 +13,17 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from shoestring.data import packing as packs
+from shoestring.data.packing import PACKINGS
 from shoestring.errors import SettingError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-IGNORE = -100
-"""A target that does not count."""
 AHEAD = 4
 """Batches read before they are asked for."""
 
@@ -70,8 +68,7 @@ class Loader:
         tokens: the stream, usually memory-mapped, (N,).
         offsets: where its documents start, with N as the last entry; only best-fit packing looks at it.
         batch: sequences of one step, over all ranks.
-        packing: "stream" cuts the stream in windows wherever documents end; "bestfit" puts whole documents together and
-            cuts only those longer than the context (arXiv 2404.10830); what stays empty is padding that does not count.
+        packing: how documents fill windows, a name in `PACKINGS`.
 
     Raises:
         SettingError: fewer tokens than one window, or a batch that the ranks can't share.
@@ -84,7 +81,7 @@ class Loader:
         batch: int,
         context: int,
         seed: int = 0,
-        packing: Literal["stream", "bestfit"] = "stream",
+        packing: str = "stream",
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -92,13 +89,10 @@ class Loader:
             raise SettingError(f"batch and context: must be at least 1, got {batch} and {context}")
         if batch % ranks or not 0 <= rank < ranks:
             raise SettingError(f"batch: {batch} sequences can't be shared by {ranks} ranks; give a multiple of {ranks}")
-        if packing not in ("stream", "bestfit"):
-            raise SettingError(f"packing: {packing!r} is not known; allowed: stream, bestfit")
-        self.tokens, self.offsets = tokens, offsets
         self.batch_size, self.context, self.seed = batch, context, seed
         self.rank, self.ranks = rank, ranks
-        self.packed = packs.best_fit(offsets, context) if packing == "bestfit" else None
-        self.windows = packs.stream(len(tokens), context) if self.packed is None else len(self.packed)
+        self.packing = PACKINGS.choose(packing, "packing")(tokens, offsets, context)
+        self.windows = len(self.packing)
         if self.windows == 0:
             raise SettingError(f"context: {len(tokens)} tokens do not fill a window of {context}; use more text or a shorter one")
         self._order: tuple[int, np.ndarray] | None = None
@@ -120,8 +114,7 @@ class Loader:
 
         share = self.batch_size // self.ranks
         windows = self.chosen(step)[self.rank * share : (self.rank + 1) * share]
-        arrays = self._stream(windows) if self.packed is None else self._bestfit(windows, self.packed)
-        return Batch(*(torch.from_numpy(a) for a in arrays))
+        return Batch(*(torch.from_numpy(array) for array in self.packing.rows(windows)))
 
     def _epoch(self, epoch: int) -> np.ndarray:
         """The order of windows in an epoch; kept, as the next step asks for it again."""
@@ -130,30 +123,6 @@ class Loader:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.windows)
             known = self._order = (epoch, order)
         return known[1]
-
-    def _stream(self, windows: np.ndarray) -> tuple[np.ndarray, ...]:
-        tokens_BT = np.empty((len(windows), self.context), dtype=np.int64)
-        targets_BT = np.empty_like(tokens_BT)
-        for row, start in enumerate((windows * self.context).tolist()):
-            piece = self.tokens[start : start + self.context + 1]
-            tokens_BT[row], targets_BT[row] = piece[:-1], piece[1:]
-        return tokens_BT, targets_BT
-
-    def _bestfit(self, windows: np.ndarray, packed: packs.Windows) -> tuple[np.ndarray, ...]:
-        end = int(self.tokens[self.offsets[1] - 1])
-        tokens_BT = np.full((len(windows), self.context), end, dtype=np.int64)
-        targets_BT = np.full_like(tokens_BT, IGNORE)
-        documents_BT = np.full_like(tokens_BT, -1)
-        for row, window in enumerate(windows.tolist()):
-            place = 0
-            for number, span in enumerate(range(packed.first[window], packed.first[window + 1])):
-                start, length = int(packed.starts[span]), int(packed.lengths[span])
-                targets_BT[row, place : place + length] = self.tokens[start : start + length]
-                tokens_BT[row, place] = self.tokens[start - 1] if start else end
-                tokens_BT[row, place + 1 : place + length] = self.tokens[start : start + length - 1]
-                documents_BT[row, place : place + length] = number
-                place += length
-        return tokens_BT, targets_BT, documents_BT
 
 
 def ahead(loader: Batches, start: int, stop: int, device: torch.device | str = "cpu") -> Iterator[Batch]:

@@ -1,17 +1,95 @@
 """Documents into context windows: plain windows over the stream, or whole documents by best-fit decreasing (arXiv 2404.10830).
 
-A window is a list of spans of the stream. A span (start, length) stands for `length` predictions: its inputs are the tokens
-from start-1 on, its targets those from start on. A document's first token is thus predicted from the end token before it, as
-in the plain stream, and every token of every document is a target exactly once.
+Plain windows cut documents wherever a window is full and read on into the next one. Best fit keeps documents whole: pieces in
+order of falling length, each in the fullest window that still has room; only documents longer than a window are cut. A document
+then sees no other one, and few positions stay empty.
 
-S spans, N windows.
+A window of best fit is a list of spans of the stream. A span (start, length) stands for `length` predictions: its inputs are
+the tokens from start-1 on, its targets those from start on. A document's first token is thus predicted from the end token before
+it, as in the plain stream, and every token of every document is a target exactly once.
+
+S spans, N windows, B windows of one batch, T predictions of one window.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+
+from shoestring.choice import Choice, Table
+
+IGNORE = -100
+"""A target that does not count."""
+
+
+class Packing(Protocol):
+    """Windows of `context` predictions over a stream of documents."""
+
+    def __len__(self) -> int:
+        """Windows of one epoch."""
+
+    def rows(self, windows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Inputs and targets of some windows, int64 (B, T); where documents are kept apart their numbers in the row too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Windows over the joined documents, wherever they end; the rest at the stream's end is left out."""
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    context: int
+
+    def __len__(self) -> int:
+        return max(0, (len(self.tokens) - 1) // self.context)
+
+    def rows(self, windows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Inputs and targets, (B, T)."""
+        tokens_BT = np.empty((len(windows), self.context), dtype=np.int64)
+        targets_BT = np.empty_like(tokens_BT)
+        for row, start in enumerate((windows * self.context).tolist()):
+            piece = self.tokens[start : start + self.context + 1]
+            tokens_BT[row], targets_BT[row] = piece[:-1], piece[1:]
+        return tokens_BT, targets_BT
+
+
+class BestFit:
+    """Whole documents together; those longer than the context are cut; what stays empty is padding that does not count."""
+
+    def __init__(self, tokens: np.ndarray, offsets: np.ndarray, context: int) -> None:
+        self.tokens, self.offsets, self.context = tokens, offsets, context
+        self.windows = best_fit(offsets, context)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def rows(self, windows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Inputs, targets and documents, (B, T); -1 is the document of padding."""
+        end, packed = int(self.tokens[self.offsets[1] - 1]), self.windows
+        tokens_BT = np.full((len(windows), self.context), end, dtype=np.int64)
+        targets_BT = np.full_like(tokens_BT, IGNORE)
+        documents_BT = np.full_like(tokens_BT, -1)
+        for row, window in enumerate(windows.tolist()):
+            place = 0
+            for number, span in enumerate(range(packed.first[window], packed.first[window + 1])):
+                start, length = int(packed.starts[span]), int(packed.lengths[span])
+                targets_BT[row, place : place + length] = self.tokens[start : start + length]
+                tokens_BT[row, place] = self.tokens[start - 1] if start else end
+                tokens_BT[row, place + 1 : place + length] = self.tokens[start : start + length - 1]
+                documents_BT[row, place : place + length] = number
+                place += length
+        return tokens_BT, targets_BT, documents_BT
+
+
+STREAM = Choice("stream", Stream, "windows over the joined documents, wherever they end", row="D8")
+BESTFIT = Choice(
+    "bestfit", BestFit, "whole documents by best fit; only long ones are cut", row="D8", paper="2404.10830", saves=("data",)
+)
+PACKINGS: Table[Callable[[np.ndarray, np.ndarray, int], Packing]] = Table("Loader.packing", STREAM, BESTFIT)
+"""Each makes windows of the stream, the start of each document with the total as last entry, and the context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +105,6 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.first) - 1
-
-
-def stream(tokens: int, context: int) -> int:
-    """Windows of `context` predictions in a plain stream; the rest at its end is left out."""
-    return max(0, (tokens - 1) // context)
 
 
 def best_fit(offsets: np.ndarray, context: int) -> Windows:

@@ -1,7 +1,7 @@
 """How a model answers: sampling, batched and cached generation, the engine behind the server, and what decoding costs."""
 
 from shoestring.infer.answers import generate
-from shoestring.infer.choices import CHOICES
+from shoestring.infer.choices import TABLES
 from shoestring.infer.decoder import TooLong
 from shoestring.infer.engine import Answer, Busy, Closed, Engine
 from shoestring.infer.sample import Sample
@@ -10,8 +10,8 @@ from shoestring.infer.stops import stop_tokens
 from shoestring.technique import Technique
 
 __all__ = [
-    "CHOICES",
     "GREEDY",
+    "TABLES",
     "TECHNIQUES",
     "Answer",
     "Busy",

@@ -1,31 +1,39 @@
-"""The named choices of decoding, for the catalogue."""
+"""What is simply there in decoding, for the catalogue. Greedy decoding and sampling stand in row Y3 as what token parallelism
+must reproduce.
+"""
 
 from __future__ import annotations
 
-from shoestring.technique import Choice
+from shoestring.choice import Choice, Table
 
-CHOICES: tuple[Choice, ...] = (
-    Choice("infer", "Sampling.temperature", "greedy", "Take the likeliest token (temperature 0)", "Y3"),
-    Choice("infer", "Sampling.temperature", "sampling", "Draw from the distribution, sharpened or flattened", "Y3"),
-    Choice("infer", "Sampling.top_k", "top-k", "Draw among the k likeliest tokens", "Y3", "1805.04833"),
-    Choice("infer", "Sampling.top_p", "top-p", "Draw among the likeliest tokens that reach a share p", "Y3", "1904.09751"),
-    Choice(
-        "infer",
-        "Engine",
-        "key-value cache",
-        "Keep keys and values, so that a token costs one token's work; it grows in strides of 64",
-        "C3",
-        "2211.05102",
-        ("computation",),
+TABLES = (
+    Table(
+        "Sampling.temperature",
+        Choice("greedy", None, "Take the likeliest token (temperature 0)", row="Y3"),
+        Choice("sampling", None, "Draw from the distribution, sharpened or flattened", row="Y3"),
     ),
-    Choice(
-        "infer",
+    Table("Sampling.top_k", Choice("top-k", None, "Draw among the k likeliest tokens", "Y3", "1805.04833")),
+    Table(
+        "Sampling.top_p",
+        Choice("top-p", None, "Draw among the likeliest tokens that reach a share p", row="Y3", paper="1904.09751"),
+    ),
+    Table(
         "Engine",
-        "continuous batching",
-        "Answers join and leave the batch between two steps",
-        "C3",
-        "Orca, OSDI 2022",
-        ("computation", "energy", "money"),
+        Choice(
+            "key-value cache",
+            None,
+            "Keep keys and values, so that a token costs one token's work; it grows in strides of 64",
+            row="C3",
+            paper="2211.05102",
+            saves=("computation",),
+        ),
+        Choice(
+            "continuous batching",
+            None,
+            "Answers join and leave the batch between two steps",
+            row="C3",
+            paper="Orca, OSDI 2022",
+            saves=("computation", "energy", "money"),
+        ),
     ),
 )
-"""Greedy decoding and sampling stand in row Y3 as what token parallelism must reproduce."""

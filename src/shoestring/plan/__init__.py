@@ -5,17 +5,14 @@ from shoestring.plan.estimate import Estimate, estimate
 from shoestring.plan.fit import Fit, fit, fit_file
 from shoestring.plan.laws import LAWS, Law, bits_per_byte
 from shoestring.plan.technique import Plan
-from shoestring.technique import Choice, Technique
+from shoestring.technique import Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (Plan,)
-CHOICES: tuple[Choice, ...] = (
-    Choice("plan", "Plan.law", "besiroglu", "Chinchilla's law with refitted constants", "B1", "2404.10102"),
-    Choice("plan", "Plan.law", "hoffmann", "Chinchilla's law with the constants of its paper", "B1", "2203.15556"),
-)
+TABLES = (LAWS,)
 
 __all__ = [
-    "CHOICES",
     "LAWS",
+    "TABLES",
     "TECHNIQUES",
     "Allocation",
     "Estimate",

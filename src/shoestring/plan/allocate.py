@@ -21,7 +21,7 @@ from shoestring.plan.shapes import shape, widths
 from shoestring.technique import Sketch
 from shoestring.train import TrainingPlan
 from shoestring.train.cost import faster_precision, training_memory, training_usage
-from shoestring.train.settings import Precision
+from shoestring.train.precision import Precision
 
 RESOURCES = {"time": ("seconds", "s"), "energy": ("energy", "J"), "money": ("money", "USD")}
 """Limits that more steps use up: the figure of `Usage` and its unit."""

@@ -18,6 +18,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from shoestring.choice import Choice, Table
+
 REPEATED_TOKENS = 15.39
 """R*_D of arXiv 2305.16264, table 1: the number of repetitions after which most of their worth is gone."""
 EXCESS_PARAMETERS = 5.31
@@ -108,5 +110,9 @@ BESIROGLU = Law(
     "besiroglu", 1.8172, 482.01, 2085.43, 0.3478, 0.3658, "Besiroglu and others' refit, arXiv 2404.10102, table 1", **_WEB
 )
 
-LAWS: dict[str, Law] = {law.name: law for law in (BESIROGLU, HOFFMANN)}
-"""Published laws, by name."""
+LAWS = Table(
+    "Plan.law",
+    Choice("besiroglu", BESIROGLU, "Chinchilla's law with refitted constants", row="B1", paper="2404.10102"),
+    Choice("hoffmann", HOFFMANN, "Chinchilla's law with the constants of its paper", row="B1", paper="2203.15556"),
+)
+"""Published laws."""

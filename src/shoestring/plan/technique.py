@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from shoestring import artifact
-from shoestring.errors import DamagedArtifact, FileError, SettingError, nearest, shown
+from shoestring.errors import DamagedArtifact, FileError, SettingError
 from shoestring.files import read_object
 from shoestring.measure import Hardware, predicted_usage
 from shoestring.plan.allocate import Wishes, allocate
@@ -18,7 +18,7 @@ from shoestring.plan.laws import LAWS, Law
 from shoestring.plan.trust import sane
 from shoestring.technique import Outside, Part, Prediction, Sketch, State, Technique, Work
 from shoestring.train import TrainingPlan
-from shoestring.train.settings import Precision
+from shoestring.train.precision import Precision
 
 SECONDS = 0.3
 """What planning itself takes."""
@@ -118,7 +118,7 @@ def read_law(name: str) -> Law:
         return LAWS[name]
     file = Path(name)
     if not file.suffix:
-        raise SettingError(f"plan.law: {shown(name)} is no law; {nearest(name, LAWS)}, or a JSON file from plan law")
+        raise SettingError(f"plan.law: {LAWS.unknown(name)}, or a JSON file from plan law")
     try:
         record = read_object(file)
         constants = {key: float(record[key]["value"]) for key in ("E", "A", "B", "alpha", "beta")}

@@ -3,7 +3,7 @@
 from shoestring.recipe.forecast import Forecast, broken, limits, predict, refuse_impossible
 from shoestring.recipe.ledger import Row, read, versions
 from shoestring.recipe.recipe import Recipe, Step, budget, build, load_recipe
-from shoestring.recipe.rooms import choices, find, techniques
+from shoestring.recipe.rooms import find, tables, techniques
 from shoestring.recipe.runner import PROBES, Run, Silent, Watch, prepare, run
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "broken",
     "budget",
     "build",
-    "choices",
     "find",
     "limits",
     "load_recipe",
@@ -27,6 +26,7 @@ __all__ = [
     "read",
     "refuse_impossible",
     "run",
+    "tables",
     "techniques",
     "versions",
 ]

@@ -23,14 +23,14 @@ from shoestring.recipe.schema import settings
 Entry = dict[str, Any]
 
 
-def entries(room: str | None = None) -> list[Entry]:
+def entries(only: str | None = None) -> list[Entry]:
     """Techniques, then choices, of one room or of all.
 
     Raises:
         SettingError: no such room.
     """
-    if room is not None and room not in rooms.ROOMS:
-        raise SettingError(f"--room {room}: no such room; {nearest(room, rooms.ROOMS)}")
+    if only is not None and only not in rooms.ROOMS:
+        raise SettingError(f"--room {only}: no such room; {nearest(only, rooms.ROOMS)}")
     found: list[Entry] = [
         {
             "name": kind.name,
@@ -46,17 +46,19 @@ def entries(room: str | None = None) -> list[Entry]:
     ]
     found += [
         {
-            "name": f"{choice.field}: {choice.name}",
+            "name": f"{table.field}: {choice.name}",
             "kind": "choice",
-            "room": choice.room,
+            "room": room,
             "row": choice.row,
             "does": choice.does,
             "saves": list(choice.saves),
             "paper": choice.paper,
         }
-        for choice in rooms.choices()
+        for room, tables in rooms.tables().items()
+        for table in tables
+        for choice in table.choices
     ]
-    return [entry for entry in found if room in (None, entry["room"])]
+    return [entry for entry in found if only in (None, entry["room"])]
 
 
 def explain(name: str) -> str:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+from typing import Any
 
+from shoestring.choice import Table
 from shoestring.errors import SettingError, nearest, shown
-from shoestring.technique import Choice, Technique
+from shoestring.technique import Technique
 
 ROOMS = ("data", "model", "train", "infer", "evaluate", "tune", "compress", "plan")
 """The rooms that have techniques, in the order of a model's life."""
@@ -27,10 +29,9 @@ def techniques() -> dict[str, type[Technique]]:
 
 
 @functools.cache
-def choices() -> tuple[Choice, ...]:
-    """All named choices inside models, trainers and engines, in the order of the rooms."""
-    modules = [importlib.import_module(f"shoestring.{room}") for room in ROOMS]
-    return tuple(choice for module in modules for choice in getattr(module, "CHOICES", ()))
+def tables() -> dict[str, tuple[Table[Any], ...]]:
+    """The tables of choices inside models, trainers and engines, by room."""
+    return {room: getattr(importlib.import_module(f"shoestring.{room}"), "TABLES", ()) for room in ROOMS}
 
 
 def find(name: str, where: str) -> type[Technique]:

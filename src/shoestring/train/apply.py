@@ -18,21 +18,22 @@ import torch
 from torch import nn
 
 from shoestring.measure.memory import held_heap
+from shoestring.train.compiling import COMPILES
+from shoestring.train.precision import PRECISIONS
 from shoestring.train.settings import Training
 
 
 @contextmanager
 def applied(model: nn.Module, settings: Training, device: torch.device) -> Iterator[None]:
     """The model, made ready as the settings say while the block runs."""
-    with _kernels(settings, device), _compiled(model, settings):
+    with _kernels(settings, device), COMPILES[settings.compile](model):
         yield
 
 
 def precision(settings: Training, device: torch.device) -> AbstractContextManager[Any]:
     """The context of one forward pass."""
-    if settings.precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
+    dtype = getattr(torch, PRECISIONS[settings.precision])
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
 @contextmanager
@@ -52,23 +53,3 @@ def _kernels(settings: Training, device: torch.device) -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.use_deterministic_algorithms(before[1])
-
-
-@contextmanager
-def _compiled(model: nn.Module, settings: Training) -> Iterator[None]:
-    if settings.compile == "none":
-        yield
-        return
-    regions = [*getattr(model, "blocks", []), *filter(None, [getattr(model, "final_norm", None)])]
-    for region in regions:
-        region.compile(dynamic=False)
-    embed = getattr(model, "embed", None)
-    if embed is not None:
-        model.embed = torch.compile(embed, dynamic=False)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for region in regions:
-            region._compiled_call_impl = None  # what Module.compile sets; PyTorch has no call that takes it back
-        if embed is not None:
-            del model.embed

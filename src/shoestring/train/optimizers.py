@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
+from shoestring.choice import Choice, Table
 from shoestring.errors import SettingError
-from shoestring.train.settings import Training
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from shoestring.train.settings import Training
+
+Make = Callable[["nn.Module", "Training", float], "torch.optim.Optimizer"]
+"""Model, settings, peak learning rate -> the optimizer."""
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -25,12 +32,16 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def decayed(model: nn.Module) -> set[str]:
     """Names of the parameters that weight decay pulls on: matrices, but no embedding (a head tied to one neither)."""
+    from torch import nn
+
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     return {name for name, parameter in trainable(model).items() if parameter.ndim >= 2 and id(parameter) not in embeddings}
 
 
 def adamw(model: nn.Module, settings: Training, learning_rate: float) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay (arXiv 1711.05101), one fused kernel for all parameters of a kind."""
+    import torch
+
     parameters, pulled = trainable(model), decayed(model)
     groups = [
         {"params": [p for name, p in parameters.items() if name in pulled], "weight_decay": settings.weight_decay},
@@ -40,5 +51,6 @@ def adamw(model: nn.Module, settings: Training, learning_rate: float) -> torch.o
     return torch.optim.AdamW(groups, lr=learning_rate, betas=settings.betas, eps=settings.epsilon, fused=True)
 
 
-OPTIMIZERS: dict[str, Callable[[nn.Module, Training, float], torch.optim.Optimizer]] = {"adamw": adamw}
+ADAMW = Choice("adamw", adamw, "Adam with weight decay apart from the gradient, fused", row="T2", paper="1711.05101")
+OPTIMIZERS: Table[Make] = Table("Training.optimizer", ADAMW)
 """Each sets the learning rate of its groups relative to what it was given: the loop scales a group's `lr` by the schedule."""

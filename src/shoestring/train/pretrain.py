@@ -15,14 +15,19 @@ from pydantic import Field, field_validator
 
 from shoestring import artifact
 from shoestring.architecture import ModelConfig, counts
+from shoestring.choice import OneOf
+from shoestring.data.packing import PACKINGS
 from shoestring.errors import DamagedArtifact, DeviceError, SettingError
 from shoestring.measure import Hardware
 from shoestring.model import Transformer
 from shoestring.technique import Part, Plain, Prediction, Sketch, State, Technique, Work, configure
+from shoestring.train.compiling import Compile
 from shoestring.train.loop import train
 from shoestring.train.loss import CHUNK
+from shoestring.train.precision import Precision
 from shoestring.train.progress import cut, write_log
-from shoestring.train.settings import Compile, Positive, Precision, ScheduleName, Training, TrainingPlan
+from shoestring.train.settings import OptimizerName, Positive, ScheduleName, Training
+from shoestring.train.training_plan import TrainingPlan
 
 Count = Annotated[int, Field(gt=0)]
 
@@ -67,7 +72,7 @@ class Pretrain(Technique):
     """Steps."""
     schedule: ScheduleName = "wsd"
     """wsd: stable, then falling over the last `decay` steps; cosine: falling all the way."""
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     """AdamW, its weight decay apart from the gradient (arXiv 1711.05101)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Pulls matrices towards zero; embeddings, norms and biases are left alone."""
@@ -79,7 +84,7 @@ class Pretrain(Technique):
     """regional on a GPU, none on a CPU, when not given."""
     loss_chunk: Annotated[int, Field(ge=0)] = CHUNK
     """Tokens whose logits exist at one time; 0: those of the whole micro-batch."""
-    packing: Literal["stream", "bestfit"] = "stream"
+    packing: Annotated[str, OneOf(PACKINGS)] = "stream"
     """How documents fill sequences: cut wherever one is full, or packed whole where they fit (arXiv 2404.10830)."""
     deterministic: bool = False
     """On a GPU: kernels whose sums have a fixed order, so that a rerun is equal bit for bit; slower. A CPU always does."""

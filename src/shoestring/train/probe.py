@@ -19,7 +19,8 @@ from shoestring.measure import Hardware
 from shoestring.model import Transformer
 from shoestring.train.cost import LOOP_SECONDS, TERMS, amounts
 from shoestring.train.loop import train
-from shoestring.train.settings import Precision, Training
+from shoestring.train.precision import Precision
+from shoestring.train.settings import Training
 
 Shape = tuple[int, int, int, int, int]
 

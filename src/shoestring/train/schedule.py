@@ -10,11 +10,14 @@ A position is a place in the planned schedule, in steps. Normally it is the step
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from shoestring.choice import Choice, Table
 from shoestring.errors import SettingError
-from shoestring.train.settings import Training
+
+if TYPE_CHECKING:
+    from shoestring.train.settings import Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,12 @@ def cosine(schedule: Schedule, position: float) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(max(gone, 0.0), 1.0)))
 
 
-SCHEDULES: dict[str, Callable[[Schedule, float], float]] = {"wsd": wsd, "cosine": cosine}
-"""By name: share of the peak learning rate at a position."""
+WSD = Choice(
+    "wsd", wsd, "warm-up, stable, decay: one trunk serves many budgets", row="T3", paper="2404.06395", saves=("computation",)
+)
+COSINE = Choice("cosine", cosine, "warm-up, then half a cosine down to a floor", row="T3", paper="1608.03983")
+SCHEDULES = Table("Training.schedule", WSD, COSINE)
+"""Each gives the share of the peak learning rate at a position."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shoestring.architecture import ModelConfig
+from shoestring.choice import Choice, OneOf, Table
+from shoestring.train.compiling import Compile
 from shoestring.train.loss import CHUNK
+from shoestring.train.optimizers import OPTIMIZERS
+from shoestring.train.precision import Precision
+from shoestring.train.schedule import SCHEDULES
 
-Precision = Literal["fp32", "bf16"]
-Compile = Literal["none", "regional"]
-ScheduleName = Literal["wsd", "cosine"]
+OptimizerName = Annotated[str, OneOf(OPTIMIZERS)]
+ScheduleName = Annotated[str, OneOf(SCHEDULES)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -21,7 +24,7 @@ class Training(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     betas: tuple[Share, Share] = (0.9, 0.95)
     epsilon: Positive = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
@@ -47,29 +50,13 @@ class Training(BaseModel):
     """Seconds between two restart points; more when writing one takes over 2 % of that time."""
 
 
-class TrainingPlan(BaseModel):
-    """What a plan step decides and `pretrain` follows: the model, how long, in what portions, how fast."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: ModelConfig
-    steps: Annotated[int, Field(gt=0)]
-    batch: Annotated[int, Field(gt=0)]
-    """Sequences of one optimizer step."""
-    micro_batch: Annotated[int, Field(gt=0)]
-    """Sequences in memory at one time; divides `batch`."""
-    context: Annotated[int, Field(gt=0)]
-    """Tokens of one sequence."""
-    learning_rate: Positive
-    """At the schedule's peak."""
-    warmup: Annotated[int, Field(ge=0)]
-    """Steps until the peak."""
-    decay: Annotated[int, Field(ge=0)]
-    """Last steps, in which the learning rate falls."""
-    precision: Precision = "fp32"
-    tokens: Annotated[int, Field(gt=0)]
-    """Tokens read in all: steps x batch x context."""
-    seconds: float
-    """Predicted wall time of the training steps."""
-    formulas: tuple[dict[str, object], ...] = ()
-    """How each figure was found: name, value, formula, source."""
+CLIP = Choice("1.0", None, "cuts the norm of the whole gradient to a largest value", row="T1", paper="1211.5063")
+CHUNKED = Choice(
+    str(CHUNK),
+    None,
+    "head, loss and gradient in chunks of tokens; no full logits",
+    row="X6",
+    paper="2410.10989",
+    saves=("memory",),
+)
+FEATURES = (Table("Training.clip", CLIP), Table("Training.loss_chunk", CHUNKED))

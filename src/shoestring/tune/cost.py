@@ -11,7 +11,7 @@ from shoestring.architecture.counts import parameters, saved_bytes, training_flo
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware, Usage, predicted_usage
 from shoestring.train.cost import step_seconds
-from shoestring.train.settings import Precision
+from shoestring.train.precision import Precision
 
 SHARE = 0.8
 """Of a full step's time: two thirds of the operations, and the thin products, which keep a processor less busy."""

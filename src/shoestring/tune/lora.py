@@ -18,7 +18,7 @@ from shoestring.model import PackedLinear, Transformer, load, write
 from shoestring.progress import Progress, silent
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Word, Work
 from shoestring.train import Training, cut, train, write_log
-from shoestring.train.settings import Precision
+from shoestring.train.precision import Precision
 from shoestring.tune import cost
 from shoestring.tune.adapter import adapters, add_lora, chosen, merge, trainable_parameters
 from shoestring.tune.chat import encode
