@@ -2,6 +2,7 @@
 
 from shoestring.compress.calibration import calibration_tokens
 from shoestring.compress.distil import Distil
+from shoestring.compress.divergence import DIVERGENCES
 from shoestring.compress.gptq import GPTQ
 from shoestring.compress.magnitude import Magnitude
 from shoestring.compress.rtn import RTN
@@ -9,5 +10,6 @@ from shoestring.compress.wanda import Wanda
 from shoestring.technique import Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (Magnitude, Wanda, Distil, RTN, GPTQ)
+TABLES = (DIVERGENCES,)
 
-__all__ = ["GPTQ", "RTN", "TECHNIQUES", "Distil", "Magnitude", "Wanda", "calibration_tokens"]
+__all__ = ["GPTQ", "RTN", "TABLES", "TECHNIQUES", "Distil", "Magnitude", "Wanda", "calibration_tokens"]

@@ -18,37 +18,58 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Kind = Literal["forward", "reverse", "jsd"]
+from shoestring.choice import Choice, OneOf, Table
 
 CHUNK = 1024
 """Tokens whose logits exist at one time."""
+
+
+def forward(own_NV: Tensor, theirs_NV: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(teacher || student): the student covers all that the teacher does."""
+    wanted_NV = theirs_NV.exp()
+    return (wanted_NV * (theirs_NV - own_NV)).sum(), own_NV.exp().sub_(wanted_NV)
+
+
+def reverse(own_NV: Tensor, theirs_NV: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(student || teacher): the student keeps to what the teacher finds likely."""
+    share_NV, ratio_NV = own_NV.exp(), own_NV.sub_(theirs_NV)
+    each_N1 = (share_NV * ratio_NV).sum(-1, keepdim=True)
+    return each_N1.sum(), share_NV.mul_(ratio_NV.sub_(each_N1))
+
+
+def jsd(own_NV: Tensor, theirs_NV: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of KL(teacher || m) and KL(student || m), m the mean of both distributions."""
+    share_NV, middle_NV = own_NV.exp(), torch.logaddexp(own_NV, theirs_NV) - math.log(2.0)
+    ratio_NV = own_NV.sub_(middle_NV)
+    each_N1 = (share_NV * ratio_NV).sum(-1, keepdim=True)
+    other = (theirs_NV.exp() * (theirs_NV - middle_NV)).sum()
+    return (each_N1.sum() + other) / 2, share_NV.mul_(ratio_NV.sub_(each_N1)).mul_(0.5)
+
+
+DIVERGENCES = Table(
+    "Distil.kind",
+    Choice("forward", forward, "the student covers all that the teacher does", row="K1", paper="1503.02531"),
+    Choice("reverse", reverse, "the student keeps to what the teacher finds likely", row="K1", paper="2306.08543"),
+    Choice("jsd", jsd, "Jensen-Shannon: both are held against their mean", row="K1", paper="2306.13649"),
+)
+"""Each makes of both log-probabilities, (N, V), the divergence summed over N and its gradient with regard to the student's
+logits; it may write over the student's."""
+
+Kind = Annotated[str, OneOf(DIVERGENCES)]
 
 
 def divergence(student_NV: Tensor, teacher_NV: Tensor, kind: Kind, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """The divergence summed over N, times temperature squared, in nats; and its gradient with regard to the student's logits."""
     own_NV = F.log_softmax(student_NV.float() / temperature, dim=-1)
     theirs_NV = F.log_softmax(teacher_NV.float() / temperature, dim=-1)
-    share_NV = own_NV.exp()
-    if kind == "forward":
-        wanted_NV = theirs_NV.exp()
-        total = (wanted_NV * (theirs_NV - own_NV)).sum()
-        return total * temperature**2, share_NV.sub_(wanted_NV).mul_(temperature)
-    if kind == "reverse":
-        ratio_NV = own_NV.sub_(theirs_NV)
-        each_N1 = (share_NV * ratio_NV).sum(-1, keepdim=True)
-        return each_N1.sum() * temperature**2, share_NV.mul_(ratio_NV.sub_(each_N1)).mul_(temperature)
-    middle_NV = torch.logaddexp(own_NV, theirs_NV) - math.log(2.0)
-    ratio_NV = own_NV.sub_(middle_NV)
-    each_N1 = (share_NV * ratio_NV).sum(-1, keepdim=True)
-    other = (theirs_NV.exp() * (theirs_NV - middle_NV)).sum()
-    total = (each_N1.sum() + other) / 2
-    return total * temperature**2, share_NV.mul_(ratio_NV.sub_(each_N1)).mul_(temperature / 2)
+    total, gradient_NV = DIVERGENCES[kind](own_NV, theirs_NV)
+    return total * temperature**2, gradient_NV.mul_(temperature)
 
 
 @dataclass(frozen=True, slots=True)
