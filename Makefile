@@ -69,7 +69,7 @@ format: $(STAMP) ## mend style and format in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP) ## write the catalogue and the taxonomy that the code generates
+docs: $(STAMP) ## write the pages of docs that the code generates: catalogue, taxonomy, techniques
 	$(BIN)/shoestring techniques --write docs
 
 # Resolves pyproject.toml anew in a fresh environment, first what running needs, then the rest on top. torch is named

@@ -1,4 +1,4 @@
-"""The catalogue and the schema of recipes: every setting explained, and the schema agrees with what is read."""
+"""The catalogue and the schema of recipes: every setting and choice explained, and the schema agrees with what is read."""
 
 from __future__ import annotations
 
@@ -8,28 +8,69 @@ from typing import Any
 import pytest
 
 from shoestring import files
+from shoestring.choice import Table
 from shoestring.errors import SettingError
-from shoestring.recipe import build, catalogue, techniques
+from shoestring.recipe import build, catalogue, documentation, tables, techniques
 from shoestring.recipe.schema import allowed, schema, settings
+from shoestring.technique import configure
 
 jsonschema = pytest.importorskip("jsonschema")
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 
 
+TABLES = [pytest.param(table, id=table.field) for found in tables().values() for table in found]
+ROWS = {row["row"] for row in catalogue.taxonomy()}
+
+
 @pytest.mark.parametrize("name", sorted(techniques()))
 def test_every_setting_says_what_it_means_and_takes(name: str) -> None:
-    found = settings(techniques()[name])
-    assert set(found) == set(techniques()[name].model_fields)
+    kind, found = techniques()[name], settings(techniques()[name])
+    assert set(found) == set(kind.model_fields)
     silent = [key for key, one in found.items() if not one["does"] or not one["allowed"]]
     assert not silent, f"{name}: write a docstring under {', '.join(silent)}"
     text = catalogue.explain(name)
     assert all(f"\n  {key}: " in text for key in found)
-    assert techniques()[name].paper in text
+    assert all(part in text for part in (kind.paper, *kind.reads, *kind.uses, kind.gives))
+
+
+@pytest.mark.parametrize("name", sorted(techniques()))
+def test_a_name_that_no_table_has_is_one_line_with_the_nearest(name: str) -> None:
+    for key, one in settings(techniques()[name]).items():
+        if "table" in one:
+            right = one["allowed"].split(", ")[0]
+            with pytest.raises(SettingError, match=rf"{name}\.{key}: no \w+ called '{right}x'; did you mean '{right}'"):
+                configure(techniques()[name], {key: right + "x"}, name)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_choice_has_a_line_a_row_and_a_page(table: Table[Any]) -> None:
+    assert all(make is None for make in table.values()) or all(make is not None for make in table.values())
+    for choice in table.choices:
+        assert choice.does
+        assert choice.row in {"", *ROWS}
+        [entry] = [entry for entry in catalogue.entries() if entry["name"] == f"{table.field}: {choice.name}"]
+        [page] = [page for page in catalogue.pages().values() if page.place == entry["page"]]
+        [row] = [row for row in page.rows if row[0] in (choice.name, entry["name"])]
+        assert choice.paper in row
+        assert choice.does[1:] in row[-1]
+        assert f"\n  {row[0]}: " in catalogue.explain(page.name)
+
+
+def test_everything_stands_in_a_row_of_the_surveys_and_saves_what_they_measure() -> None:
+    for entry in catalogue.entries():
+        assert {"", *ROWS} >= set(entry["row"].split(", ")), entry["name"]
+        assert set(documentation.RESOURCES) >= set(entry["saves"]), entry["name"]
+
+
+def test_no_two_pages_have_one_place() -> None:
+    assert len({page.place for page in catalogue.pages().values()}) == len(catalogue.pages())
 
 
 def test_an_unknown_technique_names_the_nearest() -> None:
     with pytest.raises(SettingError, match="did you mean 'gptq'"):
         catalogue.explain("gtpq")
+    with pytest.raises(SettingError, match=r"did you mean 'Training\.optimizer'"):
+        catalogue.explain("Training.optimiser")
 
 
 @pytest.mark.parametrize(

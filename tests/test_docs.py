@@ -1,13 +1,16 @@
-"""Documentation that is run: every block says whether it is, and the runner fails where a block does."""
+"""Documentation: what is run says so, what is generated is fresh, what is linked is there."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from shoestring.recipe.documentation import documentation, write
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,6 +31,32 @@ def runner() -> ModuleType:
 def test_every_block_runs_or_says_why_not(runner: ModuleType, page: Path) -> None:
     for block in runner.blocks(page.read_text("utf-8")):
         assert block.runs or len(block.reason) > 10, f"{page}:{block.line}: give a reason"
+
+
+def test_generated_pages_are_what_the_code_says() -> None:
+    made = documentation(ROOT / "benchmarks" / "results")
+    stale = [place for place, text in made.items() if not (ROOT / "docs" / place).is_file() or _read(place) != text]
+    stale += [str(path) for path in (ROOT / "docs").glob("techniques/*/*.md") if str(path.relative_to(ROOT / "docs")) not in made]
+    assert not stale, f"run `make docs` and commit: {', '.join(stale)}"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_old_pages_go_when_new_ones_are_written(tmp_path: Path) -> None:
+    old = tmp_path / "techniques" / "compress" / "gone.md"
+    old.parent.mkdir(parents=True)
+    old.write_text("of a technique that is no more")
+    made = write(tmp_path, tmp_path)
+    assert not old.exists()
+    assert set(tmp_path.rglob("*.md")) == set(made)
+
+
+def _read(place: str) -> str:
+    return (ROOT / "docs" / place).read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ class OneOf:
         return core_schema.no_info_after_validator_function(self._known, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(schema), "enum": list(self.table)}
+        return {**handler(schema), "enum": list(self.table), "x-table": self.table.field}
 
     def _known(self, name: str) -> str:
         if name not in self.table:

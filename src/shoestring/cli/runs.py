@@ -85,27 +85,29 @@ def report(
 
 
 def techniques(
-    name: Annotated[str | None, typer.Argument(help="One technique: its idea, paper and settings.")] = None,
+    name: Annotated[str | None, typer.Argument(help="One technique, or a table such as Training.optimizer.")] = None,
     room: Annotated[str | None, typer.Option("--room", help="Only this room's.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="The JSON Schema of recipes, for editors.")] = False,
-    write: Annotated[Path | None, typer.Option("--write", help="Write catalogue.md and taxonomy.md into this folder.")] = None,
+    write: Annotated[Path | None, typer.Option("--write", help="Write the generated pages of docs into this folder.")] = None,
     json: Json = False,
 ) -> None:
     """List every technique: its room, what it saves, its paper; or explain one with all its settings."""
     from shoestring import files
-    from shoestring.recipe import catalogue
+    from shoestring.recipe import catalogue, documentation
     from shoestring.recipe.schema import schema as schema_of_recipes
 
     if schema:
         print(files.to_json(schema_of_recipes()))
         return
     if write is not None:
-        pages = [str(page) for page in catalogue.write_pages(write, Path("benchmarks/results"))]
+        pages = [str(page) for page in documentation.write(write, Path("benchmarks/results"))]
         say(json, {"written": pages}, "\n".join(pages))
         return
     if name is not None:
         text = catalogue.explain(name)
-        say(json, next(entry for entry in catalogue.entries() if entry["name"] == name), text)
+        say(
+            json, {"techniques": [entry for entry in catalogue.entries() if entry["page"] == catalogue.pages()[name].place]}, text
+        )
         return
     entries = catalogue.entries(room)
     lines = [f"{e['room']:9} {e['row']:4} {e['name']:34} {e['does']}" for e in entries]

@@ -1,30 +1,53 @@
-"""The catalogue: every technique and choice with its row in the surveys, what it saves, its paper and our measured effect.
+"""The catalogue: every technique and choice with its row in the surveys, what it saves and its paper; and a page for each.
 
-It is generated from the classes. `docs/taxonomy.md` sets it beside every row of the two surveys, so what is missing shows.
+All of it comes from the classes and tables. A page is plain data: `shoestring techniques gptq` prints it, and
+`recipe.documentation` writes it to docs/techniques/compress/gptq.md.
 """
 
 from __future__ import annotations
 
 import csv
-import importlib
+import functools
 import inspect
 import json
+import sys
 import textwrap
-from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
-from shoestring.artifact import write_whole
-from shoestring.errors import SettingError, nearest
+from shoestring.choice import Choice, Table
+from shoestring.errors import SettingError, nearest, shown
 from shoestring.recipe import rooms
 from shoestring.recipe.schema import settings
+from shoestring.technique import Technique
 
 Entry = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What there is to say of a technique, of a table of choices, or of the features of a room.
+
+    Attributes:
+        name: "gptq", "Training.optimizer", "infer features".
+        place: its file under docs, such as "techniques/compress/gptq.md".
+        text: the idea, as paragraphs; formulas are indented.
+        facts: by name: room, row, what it saves, its paper, what it reads and gives.
+        heads: of the rows' columns; the first column names a setting or a choice, the last says what it means.
+        rows: settings, or choices.
+    """
+
+    name: str
+    place: str
+    text: str
+    facts: dict[str, str]
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
 def entries(only: str | None = None) -> list[Entry]:
-    """Techniques, then choices, of one room or of all.
+    """Techniques, then choices, of one room or of all; `page` is where docs describe them.
 
     Raises:
         SettingError: no such room.
@@ -41,6 +64,7 @@ def entries(only: str | None = None) -> list[Entry]:
             "saves": list(kind.saves),
             "paper": kind.paper,
             "settings": settings(kind),
+            "page": _place(kind.room, kind.name),
         }
         for kind in rooms.techniques().values()
     ]
@@ -53,6 +77,7 @@ def entries(only: str | None = None) -> list[Entry]:
             "does": choice.does,
             "saves": list(choice.saves),
             "paper": choice.paper,
+            "page": _place(room, _stem(table)),
         }
         for room, tables in rooms.tables().items()
         for table in tables
@@ -61,28 +86,30 @@ def entries(only: str | None = None) -> list[Entry]:
     return [entry for entry in found if only in (None, entry["room"])]
 
 
+@functools.cache
+def pages() -> dict[str, Page]:
+    """Every page by name, in the order of the rooms."""
+    found = [_technique_page(kind) for kind in rooms.techniques().values()]
+    for room, tables in rooms.tables().items():
+        found += [_table_page(room, table) for table in tables if not _features(table)]
+        found += [_features_page(room, [table for table in tables if _features(table)])]
+    return {page.name: page for page in found if page.rows or page.facts}
+
+
 def explain(name: str) -> str:
-    """A technique for a person: its idea, its paper, every setting with its default, what is allowed and what it means.
+    """A technique or a table of choices for a person, as text for the terminal.
 
     Raises:
-        SettingError: no such technique.
+        SettingError: no such technique or table; the nearest name is given.
     """
-    kind = rooms.find(name, "techniques")
-    idea = inspect.cleandoc(importlib.import_module(kind.__module__).__doc__ or "")
-    facts = {
-        "room": kind.room,
-        "saves": ", ".join(kind.saves),
-        "paper": kind.paper,
-        "reads": ", ".join(kind.reads),
-        "gives": kind.gives,
-    }
-    lines = [f"{kind.name}: {inspect.getdoc(kind) or ''}", "", idea, ""]
-    lines += [f"{key:6} {value}" for key, value in facts.items() if value]
-    found = settings(kind)
-    lines += ["", "settings:" if found else "no settings"]
-    for key, one in found.items():
-        lines.append(f"  {key}: {_default(one)}  ({one['allowed']})")
-        lines += textwrap.wrap(" ".join(one["does"].split()), 100, initial_indent="      ", subsequent_indent="      ")
+    if name not in pages():
+        raise SettingError(f"techniques: no technique called {shown(name)}; {nearest(name, pages())}")
+    page = pages()[name]
+    lines = [f"{page.name}: {page.text}", "", *(f"{key:6} {value}" for key, value in page.facts.items()), ""]
+    lines.append(f"{page.heads[0]}s:" if page.rows else f"no {page.heads[0]}s")
+    for first, *middle, last in page.rows:
+        lines.append(f"  {first}: {'; '.join(filter(None, middle))}")
+        lines += textwrap.wrap(last, 100, initial_indent="      ", subsequent_indent="      ")
     return "\n".join(lines)
 
 
@@ -92,67 +119,65 @@ def taxonomy() -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines(), delimiter="\t"))
 
 
-def write_pages(folder: Path, results: Path) -> list[Path]:
-    """Write `catalogue.md` and `taxonomy.md` into a folder of documentation.
-
-    Args:
-        folder: where the pages go.
-        results: the folder of measured results; `effects.json` there maps a technique's name to one line of what we saw.
-    """
-    effects_file = results / "effects.json"
-    effects: dict[str, str] = json.loads(effects_file.read_text("utf-8")) if effects_file.is_file() else {}
-    found = entries()
-    pages = {"catalogue.md": _catalogue_page(found, effects), "taxonomy.md": _taxonomy_page(found)}
-    for name, text in pages.items():
-        write_whole(folder / name, text)
-    return [folder / name for name in pages]
-
-
-def _catalogue_page(found: Iterable[Entry], effects: dict[str, str]) -> str:
-    lines = [
-        "# Catalogue",
-        "",
-        "Generated by `make docs` from the code; the effects are from `benchmarks/results/effects.json`.",
-        "",
-    ]
-    found = list(found)
-    for room in rooms.ROOMS:
-        here = [entry for entry in found if entry["room"] == room]
-        if not here:
-            continue
-        lines += [f"## {room}", "", "| name | row | what it does | saves | paper | measured here |", "|---|---|---|---|---|---|"]
-        for entry in here:
-            cells = [f"`{entry['name']}`", entry["row"], entry["does"], ", ".join(entry["saves"]), entry["paper"]]
-            lines.append("| " + " | ".join(_cell(cell) for cell in [*cells, effects.get(entry["name"], "")]) + " |")
-        lines.append("")
-        for entry in here:
-            if entry.get("settings"):
-                lines += [f"### {entry['name']}", "", "| setting | default | allowed | meaning |", "|---|---|---|---|"]
-                for key, one in entry["settings"].items():
-                    default = _default(one) if one.get("default") is None else f"`{_default(one)}`"
-                    cells = [f"`{key}`", default, one["allowed"], one["does"]]
-                    lines.append("| " + " | ".join(map(_cell, cells)) + " |")
-                lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+def _technique_page(kind: type[Technique]) -> Page:
+    what = {row["row"]: row["what"] for row in taxonomy()}
+    facts = {
+        "room": kind.room,
+        "row": "; ".join(f"{row} ({what[row]})" for row in filter(None, kind.row.split(", "))),
+        "saves": ", ".join(kind.saves),
+        "paper": kind.paper,
+        "reads": ", ".join([*kind.reads, *(f"{part} (when there)" for part in kind.uses)]),
+        "gives": kind.gives,
+    }
+    rows = tuple((key, _default(one), _allowed(one), " ".join(one["does"].split())) for key, one in settings(kind).items())
+    text = f"{inspect.getdoc(kind)}\n\n{_idea(kind)}"
+    known = {key: value for key, value in facts.items() if value}
+    return Page(kind.name, _place(kind.room, kind.name), text, known, ("setting", "default", "allowed", "meaning"), rows)
 
 
-def _taxonomy_page(found: Iterable[Entry]) -> str:
-    found = list(found)
-    lines = [
-        "# The surveys' rows and ours",
-        "",
-        (
-            "Every technique of the two surveys (A = arXiv 2312.00678, B = arXiv 2401.00625), and what of it is here. "
-            "Generated by `make docs`. An empty last column is not done yet."
-        ),
-        "",
-        "| row | room | what | when | here |",
-        "|---|---|---|---|---|",
-    ]
-    for row in taxonomy():
-        here = ", ".join(f"`{entry['name']}`" for entry in found if row["row"] in entry["row"].split(", "))
-        lines.append("| " + " | ".join(_cell(cell) for cell in (row["row"], row["room"], row["what"], row["when"], here)) + " |")
-    return "\n".join(lines) + "\n"
+def _table_page(room: str, table: Table[Any]) -> Page:
+    ideas = dict.fromkeys(_idea(choice.make) for choice in table.choices)
+    rows = tuple(_choice_row(choice.name, choice) for choice in table.choices)
+    place = _place(room, _stem(table))
+    return Page(table.field, place, "\n\n".join(filter(None, ideas)), {"room": room}, _CHOICE_HEADS, rows)
+
+
+def _features_page(room: str, tables: list[Table[Any]]) -> Page:
+    rows = tuple(_choice_row(f"{table.field}: {choice.name}", choice) for table in tables for choice in table.choices)
+    text = "What is simply there, or follows from settings, and has no name of its own in a recipe."
+    return Page(f"{room} features", _place(room, "features"), text, {}, _CHOICE_HEADS, rows)
+
+
+_CHOICE_HEADS = ("choice", "row", "saves", "paper", "what it does")
+
+
+def _choice_row(name: str, choice: Choice[Any]) -> tuple[str, ...]:
+    more = inspect.getdoc(choice.make) if inspect.isroutine(choice.make) or inspect.isclass(choice.make) else ""
+    does = f"{choice.does[0].upper()}{choice.does[1:]}. " + " ".join((more or "").split("\n\n")[0].split())
+    return name, choice.row, ", ".join(choice.saves), choice.paper, does.strip()
+
+
+def _idea(made: Any) -> str:
+    """The docstring of the module of ours that something was defined in."""
+    module = getattr(made, "__module__", "")
+    return inspect.cleandoc(sys.modules[module].__doc__ or "") if module.startswith("shoestring.") else ""
+
+
+def _features(table: Table[Any]) -> bool:
+    return all(make is None for make in table.values())
+
+
+def _stem(table: Table[Any]) -> str:
+    return "features" if _features(table) else table.field.rpartition(".")[2].lower()
+
+
+def _place(room: str, stem: str) -> str:
+    return f"techniques/{room}/{stem}.md"
+
+
+def _allowed(setting: Entry) -> str:
+    """What a setting takes, and the table that its names come from."""
+    return f"{setting['allowed']}; see {setting['table']}" if "table" in setting else str(setting["allowed"])
 
 
 def _default(setting: Entry) -> str:
@@ -160,7 +185,3 @@ def _default(setting: Entry) -> str:
     if setting.get("default") is None:
         return "not given" if "default" in setting else "must be given"
     return json.dumps(setting["default"], ensure_ascii=False).strip('"')
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

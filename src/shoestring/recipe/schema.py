@@ -63,13 +63,18 @@ def schema() -> Schema:
 
 
 def settings(kind: type[Technique]) -> dict[str, dict[str, Any]]:
-    """Each setting of a technique: what it `does`, what is `allowed`, its `default` (missing when it must be given)."""
+    """Of each setting of a technique what it `does`, what is `allowed`, its `default` (missing when it must be given), and the
+    `table` of choices that its names come from (missing when there is none).
+    """
     found = {}
     properties = kind.model_json_schema()["properties"] if kind.model_fields else {}
     for key, one in properties.items():
         found[key] = {"does": one.get("description", ""), "allowed": allowed(one)}
         if "default" in one:
             found[key]["default"] = one["default"]
+        for part in [one, *one.get("anyOf", ())]:
+            if "x-table" in part:
+                found[key]["table"] = part["x-table"]
     return found
 
 
