@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from shoestring import files
 from shoestring.choice import Table
@@ -115,3 +117,22 @@ def test_the_schema_refuses_what_reading_refuses(content: dict[str, Any]) -> Non
     assert not jsonschema.Draft202012Validator(schema()).is_valid(content)
     with pytest.raises(SettingError):
         build(content)
+
+
+def test_every_settings_class_says_what_each_field_means() -> None:
+    silent = [
+        f"{kind.__module__}.{kind.__name__}.{field}"
+        for kind in _settings_classes(BaseModel)
+        for field, info in kind.model_fields.items()
+        if not info.description and field != "kind"  # a part's own name
+    ]
+    assert not silent, f"write a docstring under each, with use_attribute_docstrings: {', '.join(silent)}"
+
+
+def _settings_classes(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """All pydantic classes of ours but the forms of files and requests that others have defined."""
+    for below in kind.__subclasses__():
+        yield from _settings_classes(below)
+        name = f"{below.__module__}.{below.__name__}"
+        if name.startswith("shoestring.") and not name.startswith(("shoestring.serve.wire", "shoestring.recipe.recipe._Raw")):
+            yield below

@@ -20,6 +20,7 @@ class Attention(Part):
 
     kind: Literal["attention"] = "attention"
     heads: Count
+    """Query heads."""
     kv_heads: Derived = 0
     """Key-value heads, shared by groups of query heads. As many as `heads` when not given."""
     head_size: Derived = 0

@@ -26,7 +26,9 @@ class ModelConfig(Settings):
     width: Count
     """Of the residual stream."""
     context: Count = 1024
+    """Tokens that it attends over at the most."""
     layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=LAYERS)]
+    """One after the other; each brings its own settings."""
     final_norm: Norm = RMSNorm()
     """Before the head."""
     learned_positions: bool = False

@@ -32,7 +32,9 @@ class Flat(Settings):
     width: Count
     """Of the residual stream."""
     layers: Annotated[int, Field(gt=0, le=LAYERS)]
+    """Blocks, one after the other."""
     heads: Count
+    """Query heads of a layer's attention."""
     kv_heads: Derived = 0
     """Key-value heads, shared by groups of query heads (arXiv 2305.13245). As many as `heads` when not given."""
     head_size: Derived = 0
@@ -40,16 +42,23 @@ class Flat(Settings):
     feed_forward_width: Derived = 0
     """8/3 of the width rounded up to 64 for swiglu, 4 times the width otherwise, when not given."""
     context: Count = 1024
+    """Tokens that it attends over at the most."""
 
     mixer: MixerName | tuple[MixerName, ...] = "attention"
     """What mixes tokens: one for all layers, or one for each."""
     position: Position = "rope"
+    """How it knows the order of tokens: by rotation (arXiv 2104.09864), a vector for each position, or the causal mask alone."""
     feed_forward: Literal["swiglu", "gelu"] = SwiGLU().kind
+    """What each token passes through: three matrices, one of them a gate (arXiv 2002.05202), or two as in GPT-2."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    """Before each part: divide by the root mean square (arXiv 1910.07467), or subtract the mean first (arXiv 1607.06450)."""
 
     rope_base: Positive = 10_000.0
+    """Rotary pair i of a head turns by base^(-2i / head_size) radians a token."""
     rope_scaling: RopeScaling | None = None
+    """Llama 3's stretching of slow rotations for longer texts (arXiv 2407.21783)."""
     norm_epsilon: Positive = 1e-5
+    """Added to the mean square before its root is taken."""
     tied: bool = True
     """The head is the embedding's transpose."""
     attention_bias: bool = False

@@ -19,9 +19,11 @@ class Layer(Settings):
     """The settings of one layer; layers of a model may differ."""
 
     mixer: Mixer
+    """What mixes tokens."""
     feed_forward: FeedForward | None = SwiGLU()
     """None: the layer only mixes."""
     norm: Norm = RMSNorm()
+    """Of each part."""
     norms: Literal["before", "after", "both"] = "before"
     """Where they stand: before each part (arXiv 2002.04745), after it (OLMo 2), or both (Gemma 2)."""
     parallel: bool = False

@@ -11,9 +11,13 @@ class RopeScaling(Settings):
     """Llama 3's stretching of rotary frequencies (arXiv 2407.21783): long waves are slowed by `factor`, short ones kept."""
 
     factor: Positive
+    """Waves longer than `original_context / low_frequency` tokens turn so many times slower."""
     low_frequency: Positive = 1.0
+    """Turns within the original context up to which a pair is slowed in full."""
     high_frequency: Positive = 4.0
+    """Turns from which it is left alone; between both the factor passes smoothly into 1."""
     original_context: Count = 8192
+    """Tokens that the model attended over before it was stretched."""
 
     @model_validator(mode="after")
     def _ordered(self) -> RopeScaling:
@@ -26,4 +30,6 @@ class Rope(Settings):
     """Pair i of a head turns by base^(-2i / head_size) radians a token."""
 
     base: Positive = 10_000.0
+    """A larger one turns slow pairs more slowly: for longer texts."""
     scaling: RopeScaling | None = None
+    """Slow pairs are stretched; None leaves all."""

@@ -23,7 +23,7 @@ NONE = -1
 class Sampling(BaseModel):
     """How one answer is drawn."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     temperature: float = Field(1.0, ge=0)
     """Logits are divided by it; 0 always takes the likeliest token (greedy)."""

@@ -22,14 +22,18 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class Training(BaseModel):
     """Settings of the training loop. Their values are part of a run's identity, except the two intervals at the end."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     optimizer: OptimizerName = "adamw"
+    """What makes a step of a gradient."""
     betas: tuple[Share, Share] = (0.9, 0.95)
+    """How much of its running means of the gradient, and of the gradient's square, an optimizer keeps each step."""
     epsilon: Positive = 1e-8
+    """Added to the root of the mean square that a step is divided by."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Pulls matrices towards zero, decoupled from the gradient; embeddings, norms and biases are left alone."""
     schedule: ScheduleName = "wsd"
+    """How the learning rate goes."""
     decay_shape: Literal["linear", "sqrt"] = "sqrt"
     """How WSD falls at the end: a straight line, or 1 - sqrt (arXiv 2405.18392)."""
     floor: Share = 0.0

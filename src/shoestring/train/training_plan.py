@@ -13,10 +13,12 @@ from shoestring.train.precision import Precision
 class TrainingPlan(BaseModel):
     """The model, how long it trains, in what portions, how fast."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     model: ModelConfig
+    """What is trained."""
     steps: Annotated[int, Field(gt=0)]
+    """Optimizer steps."""
     batch: Annotated[int, Field(gt=0)]
     """Sequences of one optimizer step."""
     micro_batch: Annotated[int, Field(gt=0)]
@@ -30,6 +32,7 @@ class TrainingPlan(BaseModel):
     decay: Annotated[int, Field(ge=0)]
     """Last steps, in which the learning rate falls."""
     precision: Precision = "fp32"
+    """Of matrix products."""
     tokens: Annotated[int, Field(gt=0)]
     """Tokens read in all: steps x batch x context."""
     seconds: float
