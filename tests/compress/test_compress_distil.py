@@ -16,7 +16,8 @@ from shoestring.compress import RTN, Distil, Magnitude
 from shoestring.compress.distil import objective
 from shoestring.compress.divergence import DIVERGENCES, Mix, divergence
 from shoestring.compress.walk import matrices
-from shoestring.data.loader import Batch, Loader
+from shoestring.data.batch import IGNORED
+from shoestring.data.loader import Loader
 from shoestring.errors import SettingError
 from shoestring.model import Transformer, load, save
 from shoestring.technique import State, Work
@@ -61,11 +62,11 @@ def test_the_objective_counts_targets_alone_and_in_chunks(model: Transformer, mo
     torch.nn.init.normal_(teacher.blocks[0].mixer.output.weight, std=0.3)
     tokens = torch.randint(0, 250, (2, 16))
     targets = tokens.roll(-1, 1)
-    targets[:, -3:] = -100
-    batch = Batch(tokens, targets)
-    whole = objective(teacher, Mix("forward", 2.0, 0.25))(model, batch)
+    targets[:, -3:] = IGNORED
+    batch = {"tokens": tokens, "targets": targets}
+    whole = objective(teacher, Mix("forward", 2.0, 0.25))(model, batch).mean
     with torch.no_grad():
-        kept = targets != -100
+        kept = targets != IGNORED
         own, theirs = model(tokens)[kept], teacher(tokens)[kept]
         hard = torch.nn.functional.cross_entropy(own, targets[kept])
         expected = 0.75 * divergence(own, theirs, "forward", 2.0)[0] / kept.sum() + 0.25 * hard
@@ -73,8 +74,8 @@ def test_the_objective_counts_targets_alone_and_in_chunks(model: Transformer, mo
     whole.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
-    monkeypatch.setattr("shoestring.compress.divergence.CHUNK", 5)
-    chunked = objective(teacher, Mix("forward", 2.0, 0.25))(model, batch)
+    monkeypatch.setattr("shoestring.compress.cost.DISTIL_CHUNK", 5)
+    chunked = objective(teacher, Mix("forward", 2.0, 0.25))(model, batch).mean
     assert chunked.item() == pytest.approx(whole.item(), rel=1e-5)
     chunked.backward()
     for name, parameter in model.named_parameters():
@@ -93,10 +94,10 @@ def test_the_student_comes_nearer_and_zeros_stay(model: Transformer, kind: str) 
     zeros = {name: module.weight == 0 for name, module in matrices(model)}
     batches, loss = loader(), objective(teacher)
     with torch.no_grad():
-        before = loss(model, batches.batch(100)).item()
+        before = loss(model, batches.batch(100)).mean.item()
     log = Distil(teacher="x", kind=kind, learning_rate=3e-3).apply_to(model, teacher, batches, 40)
     with torch.no_grad():
-        after = loss(model, batches.batch(100)).item()
+        after = loss(model, batches.batch(100)).mean.item()
     assert after < 0.85 * before
     assert log[-1]["loss"] < log[0]["loss"]
     for name, module in matrices(model):

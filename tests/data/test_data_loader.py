@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoestring.data import packing
-from shoestring.data.loader import Batch, Loader, ahead
-from shoestring.data.packing import IGNORE, PACKINGS, BestFit
+from shoestring.data.batch import IGNORED, Batch
+from shoestring.data.loader import Loader, ahead
+from shoestring.data.packing import PACKINGS, BestFit
 from shoestring.errors import SettingError
 
 settings.register_profile("shared machine", deadline=None)
@@ -40,8 +41,8 @@ def test_stream_covers_each_window_once_an_epoch(total: int, context: int, batch
         seen = []
         for place in range(epoch * windows, (epoch + 1) * windows):
             rows = loader.batch(place // batch)
-            row = rows.tokens_BT[place % batch]
-            assert torch.equal(rows.targets_BT[place % batch], row + 1)
+            row = rows["tokens"][place % batch]
+            assert torch.equal(rows["targets"][place % batch], row + 1)
             seen.append(int(row[0]))
         assert sorted(seen) == [w * context for w in range(windows)]
 
@@ -54,8 +55,8 @@ def test_any_rank_count_gives_the_same_global_batch(sizes: list[int], context: i
     whole = Loader(tokens, offsets, 6, context, 3, kind)
     for ranks in (2, 3, 6):
         parts = [Loader(tokens, offsets, 6, context, 3, kind, rank, ranks).batch(5) for rank in range(ranks)]
-        assert torch.equal(torch.cat([p.tokens_BT for p in parts]), whole.batch(5).tokens_BT)
-        assert torch.equal(torch.cat([p.targets_BT for p in parts]), whole.batch(5).targets_BT)
+        assert torch.equal(torch.cat([p["tokens"] for p in parts]), whole.batch(5)["tokens"])
+        assert torch.equal(torch.cat([p["targets"] for p in parts]), whole.batch(5)["targets"])
 
 
 def test_a_step_depends_on_seed_and_step_alone() -> None:
@@ -64,8 +65,8 @@ def test_a_step_depends_on_seed_and_step_alone() -> None:
     used = Loader(tokens, offsets, 4, 16, seed=1)
     for step in (30, 2, 17):
         used.batch(step)
-    assert torch.equal(fresh.batch(9).tokens_BT, used.batch(9).tokens_BT)
-    assert not torch.equal(fresh.batch(9).tokens_BT, Loader(tokens, offsets, 4, 16, seed=2).batch(9).tokens_BT)
+    assert torch.equal(fresh.batch(9)["tokens"], used.batch(9)["tokens"])
+    assert not torch.equal(fresh.batch(9)["tokens"], Loader(tokens, offsets, 4, 16, seed=2).batch(9)["tokens"])
 
 
 @settings(max_examples=60)
@@ -77,8 +78,8 @@ def test_bestfit_neither_loses_nor_reorders_tokens(sizes: list[int], context: in
     pieces: dict[int, list[int]] = {}
     for step in range(loader.windows):
         batch = loader.batch(step)
-        targets, inputs, documents = batch.targets_BT[0].numpy(), batch.tokens_BT[0].numpy(), batch.documents_BT[0].numpy()
-        assert ((documents == -1) == (targets == IGNORE)).all()
+        targets, inputs, documents = batch["targets"][0].numpy(), batch["tokens"][0].numpy(), batch["documents"][0].numpy()
+        assert ((documents == -1) == (targets == IGNORED)).all()
         for number in range(documents.max() + 1):
             span = np.flatnonzero(documents == number)
             assert (np.diff(span) == 1).all()
@@ -121,7 +122,7 @@ def test_ahead_gives_the_same_batches_and_passes_errors_on() -> None:
     tokens, offsets = stream([50] * 20)
     loader = Loader(tokens, offsets, 4, 16)
     for step, batch in enumerate(ahead(loader, 3, 9), 3):
-        assert torch.equal(batch.tokens_BT, loader.batch(step).tokens_BT)
+        assert torch.equal(batch["tokens"], loader.batch(step)["tokens"])
 
     class Broken:
         def batch(self, step: int) -> Batch:

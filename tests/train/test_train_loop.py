@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from shoestring.architecture import ModelConfig
-from shoestring.data.loader import Batch
+from shoestring.data.batch import IGNORED
 from shoestring.errors import SettingError, ShoestringError
 from shoestring.measure import Meter, find
 from shoestring.model import Transformer
-from shoestring.train import IGNORED, Callback, KeepZeros, Training, train
+from shoestring.train import Callback, KeepZeros, Training, train
 from shoestring.train.optimizers import decayed
 
 CONFIG = ModelConfig(vocabulary=61, width=32, layers=2, heads=4, kv_heads=2, context=16)
@@ -25,7 +25,7 @@ def batches(step, rows=4, vocabulary=61):
     row = (first + stride * torch.arange(17)) % vocabulary
     targets = row[:, 1:].clone()
     targets[torch.rand(targets.shape, generator=generator) < 0.2] = IGNORED
-    return Batch(row[:, :-1], targets)
+    return {"tokens": row[:, :-1], "targets": targets}
 
 
 def fresh(seed=0):
@@ -41,8 +41,8 @@ def naive(steps, rate, warmup, decay, weight_decay=0.1, clip=1.0, dtype=torch.fl
     losses = []
     for step in range(steps):
         batch = batches(step)
-        logits = model(batch.tokens_BT).flatten(0, 1)
-        loss = F.cross_entropy(logits, batch.targets_BT.flatten(), ignore_index=IGNORED)
+        logits = model(batch["tokens"]).flatten(0, 1)
+        loss = F.cross_entropy(logits, batch["targets"].flatten(), ignore_index=IGNORED)
         model.zero_grad()
         loss.backward()
         losses.append(loss.item())

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from shoestring.train.loss import IGNORED, cross_entropy
+from shoestring.data.batch import IGNORED
+from shoestring.train.loss import cross_entropy
 
 
 def _case(count, seed, dtype=torch.float64):
@@ -26,7 +27,7 @@ def _case(count, seed, dtype=torch.float64):
 @given(count=st.integers(1, 40), chunk=st.integers(1, 50), seed=st.integers(0, 10**6))
 def test_loss_and_gradients_equal_the_whole_cross_entropy(count, chunk, seed):
     hidden, head, targets = _case(count, seed)
-    expected = F.cross_entropy(head(hidden), targets, ignore_index=IGNORED)
+    expected = F.cross_entropy(head(hidden), targets, ignore_index=IGNORED, reduction="sum")
     wanted = torch.autograd.grad(expected * 3, (hidden, head.weight))
     found = cross_entropy(hidden, head, targets, chunk)
     assert found.item() == pytest.approx(expected.item(), rel=1e-12)
@@ -58,8 +59,12 @@ def test_all_ignored_is_zero_not_nan(chunk):
 def test_a_head_with_a_bias_is_called_as_it_is():
     hidden, _, targets = _case(9, 3)
     head = nn.Linear(12, 31, dtype=torch.float64)
-    expected = F.cross_entropy(head(hidden), targets, ignore_index=IGNORED)
-    assert cross_entropy(hidden, head, targets, 4).item() == pytest.approx(expected.item(), rel=1e-6)
+    expected = F.cross_entropy(head(hidden), targets, ignore_index=IGNORED, reduction="sum")
+    found = cross_entropy(hidden, head, targets, 4)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    learned = (hidden, *head.parameters())
+    for ours, theirs in zip(torch.autograd.grad(found, learned), torch.autograd.grad(expected, learned)):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_frozen_sides_get_no_gradient():

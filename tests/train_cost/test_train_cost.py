@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from shoestring.architecture import ModelConfig
 from shoestring.architecture import counts as model_cost
-from shoestring.data.loader import Batch
+from shoestring.data.batch import Batch
 from shoestring.measure import find
 from shoestring.model import Transformer
 from shoestring.train import cost, next_token, probe, train
@@ -19,7 +19,7 @@ SHAPES = [SMALL, SMALL.with_(kv_heads=1, layers=3), ModelConfig(vocabulary=97, w
 
 def batch_of(config: ModelConfig, sequences: int, context: int) -> Batch:
     tokens_BT = torch.randint(0, config.vocabulary, (sequences, context + 1), generator=torch.Generator().manual_seed(0))
-    return Batch(tokens_BT[:, :-1], tokens_BT[:, 1:], None)
+    return {"tokens": tokens_BT[:, :-1], "targets": tokens_BT[:, 1:]}
 
 
 @pytest.mark.parametrize("config", SHAPES)
@@ -27,7 +27,7 @@ def test_flops_agree_with_pytorchs_counter(config: ModelConfig) -> None:
     # PyTorch counts nothing for fused attention on a CPU, and the whole square elsewhere: matrices are compared alone.
     model, batch = Transformer(config).initialise(0), batch_of(config, 2, 16)
     with FlopCounterMode(display=False) as counter:
-        model(batch.tokens_BT).sum().backward()
+        model(batch["tokens"]).sum().backward()
     attention = len(config.layers) * 4 * config.flat.heads * config.flat.head_size * (16 + 1) / 2 * 32
     counted = counter.get_total_flops()
     assert counted == pytest.approx(3 * (model_cost.forward_flops(config, 32, 16) - attention), rel=1e-6)

@@ -217,7 +217,7 @@ def test_batches_hold_every_conversation_once(tokenizer: Tokenizer) -> None:
     seen = []
     for step in range(3):
         batch = made.batch(step)
-        for tokens, targets in zip(batch.tokens_BT.numpy(), batch.targets_BT.numpy()):
+        for tokens, targets in zip(batch["tokens"].numpy(), batch["targets"].numpy()):
             answer = tokenizer.decode(targets[targets >= 0].tolist())
             seen.append(answer.strip())
             places = np.flatnonzero(targets >= 0)
@@ -225,9 +225,9 @@ def test_batches_hold_every_conversation_once(tokenizer: Tokenizer) -> None:
             assert (tokens[inside + 1] == targets[inside]).all()
     assert sorted(seen) == [str(i) for i in range(1, 10)]
     again = Conversations(made.kept, 3, 200, seed=0, end=tokenizer.end)
-    assert (again.batch(7).tokens_BT == made.batch(7).tokens_BT).all()
+    assert (again.batch(7)["tokens"] == made.batch(7)["tokens"]).all()
     other = Conversations(made.kept, 9, 200, seed=1, end=tokenizer.end)
-    assert other.batch(0).tokens_BT.tolist() != Conversations(made.kept, 9, 200, 0, tokenizer.end).batch(0).tokens_BT.tolist()
+    assert other.batch(0)["tokens"].tolist() != Conversations(made.kept, 9, 200, 0, tokenizer.end).batch(0)["tokens"].tolist()
 
 
 def test_long_conversations_lose_their_end(tokenizer: Tokenizer) -> None:
@@ -235,7 +235,7 @@ def test_long_conversations_lose_their_end(tokenizer: Tokenizer) -> None:
     lost = [{"role": "user", "content": "a" * 60}, {"role": "assistant", "content": "b"}]
     made = Conversations([encode(tokenizer, short), encode(tokenizer, lost)], 2, 40, 0, tokenizer.end)
     assert (made.windows, made.dropped, made.mean_length) == (1, 1, 40)
-    assert made.batch(0).tokens_BT.shape == (2, 40)
+    assert made.batch(0)["tokens"].shape == (2, 40)
     with pytest.raises(ShoestringError, match=r"lora\.context"):
         Conversations([encode(tokenizer, lost)], 2, 40, 0, tokenizer.end)
 

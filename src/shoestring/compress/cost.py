@@ -25,7 +25,6 @@ from shoestring.architecture.counts import (
     parameters,
     widest,
 )
-from shoestring.compress.divergence import CHUNK
 from shoestring.measure import Hardware, Usage, predicted, predicted_usage
 from shoestring.technique import Prediction, Sketch
 
@@ -48,6 +47,8 @@ SCORE_PASSES = 8.0
 """Passes over the weights that finding the lowest scores takes."""
 DISTIL_FACTOR = 1.33
 """Time of a distillation step over that of a training step: the teacher's forward pass. Measured 1.31 (width 256)."""
+DISTIL_CHUNK = 1024
+"""Tokens whose logits, the student's and the teacher's, exist at one time."""
 DISTIL_LOGITS = 6
 """Copies of a chunk's logits that a distillation step holds, float32."""
 LOADING_BYTES_PER_SECOND = 0.6e9
@@ -212,6 +213,6 @@ def distil_usage(config: ModelConfig, steps: int, batch: int, length: int, preci
     usage = training_usage(config, steps, batch, length, precision, hardware)  # type: ignore[arg-type]
     more = hardware.figure("compress.distil_factor", DISTIL_FACTOR)
     grown = {key: getattr(usage, key).scaled(more) for key in ("seconds", "energy", "carbon", "money")}
-    extra = 4.0 * parameters(config) + DISTIL_LOGITS * 4.0 * min(CHUNK, batch * length) * config.vocabulary
+    extra = 4.0 * parameters(config) + DISTIL_LOGITS * 4.0 * min(DISTIL_CHUNK, batch * length) * config.vocabulary
     memory = usage.peak_memory + predicted(extra, "B", usage.peak_memory.method)
     return usage.with_(**grown, flops=usage.flops.scaled(4 / 3), peak_memory=memory)

@@ -13,39 +13,49 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from shoestring import artifact
 from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import forward_flops, training_flops
 from shoestring.compress import cost, finite
 from shoestring.compress.base import Count, Note, refuse_packed
-from shoestring.compress.divergence import Kind, Mix, mean_loss
+from shoestring.compress.divergence import Kind, Mix
+from shoestring.data.batch import IGNORED, Batch
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import Inputs, Transformer, hidden, load, load_model, write
 from shoestring.progress import Progress, showing, silent
 from shoestring.technique import Part, Prediction, Sketch, State, StepName, Technique, Work
-from shoestring.train import IGNORED, KeepZeros, Objective, Training, cut, train, write_log
+from shoestring.train import KeepZeros, Loss, Objective, Training, cut, train, write_log
+from shoestring.train.chunked import chunked
 
 if TYPE_CHECKING:
-    from shoestring.data.loader import Batch, Loader
+    from shoestring.data.loader import Loader
 
 KNOWN = 1_000_000
 """Tokens to take the share of, when nobody knows how many the student has learned from."""
 
 
 def objective(teacher: Transformer, mix: Mix | None = None) -> Objective:
-    """The loss of distillation from `teacher`, for the training loop: mean over the targets that count."""
+    """The loss of distillation from `teacher`, for the training loop: summed over the targets that count."""
     how = mix or Mix()
 
-    def loss(model: Any, batch: Batch) -> Tensor:
+    def loss(model: nn.Module, batch: Batch) -> Loss:
+        tokens_BT, targets_BT, inputs = batch["tokens"], batch["targets"], Inputs(documents_BT=batch.get("documents"))
         with torch.no_grad():
-            theirs_BTC = teacher(batch.tokens_BT, Inputs(documents_BT=batch.documents_BT), read=hidden)
-        counted_BT = batch.targets_BT != IGNORED
-        own_NC = model(batch.tokens_BT, Inputs(documents_BT=batch.documents_BT), read=hidden)[counted_BT]
-        theirs_NC = theirs_BTC[counted_BT]
-        return mean_loss(own_NC, model.head.weight, lambda part: teacher.head(theirs_NC[part]), batch.targets_BT[counted_BT], how)
+            theirs_BTC = teacher(tokens_BT, inputs, read=hidden)
+        counted_BT = targets_BT != IGNORED
+        theirs_NC, targets_N = theirs_BTC[counted_BT], targets_BT[counted_BT]
+
+        def kernel(logits_NV: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+            total, gradient_NV = how.loss(logits_NV, teacher.head(theirs_NC[part]), targets_N[part])
+            return total, gradient_NV.to(logits_NV.dtype)
+
+        def read(x_BTC: Tensor, head: nn.Module) -> Tensor:
+            return chunked(x_BTC[counted_BT], head, kernel, cost.DISTIL_CHUNK)
+
+        return Loss(model(tokens_BT, inputs, read=read), counted_BT.sum())
 
     return loss
 
@@ -63,7 +73,7 @@ class Distil(Technique):
     saves: ClassVar[tuple[str, ...]] = ("data", "computation")
     reads: ClassVar[tuple[Part, ...]] = ("checkpoint", "tokens")
     gives: ClassVar[Part] = "checkpoint"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     teacher: StepName
     """The step whose checkpoint teaches."""

@@ -8,26 +8,22 @@ with s and t the softmax of logits over the temperature. The gradients with rega
 
     forward   (s - t) / T          reverse   s (log s/t - KL(s || t)) / T          jsd   s (log s/m - KL(s || m)) / 2T
 
-so loss and gradient are formed together, a chunk of tokens at one time, as the training loop does for cross-entropy.
+so loss and gradient are formed together (`train.chunked`).
 
-N tokens that count, C width, V vocabulary.
+N tokens that count, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from shoestring.choice import Choice, OneOf, Table
-
-CHUNK = 1024
-"""Tokens whose logits exist at one time."""
 
 
 def forward(own_NV: Tensor, theirs_NV: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,48 +86,3 @@ class Mix:
         slope_NV = hard_NV.exp_()
         slope_NV.scatter_add_(1, targets_N[:, None], slope_NV.new_full((len(targets_N), 1), -1.0))
         return total * (1 - self.alpha) + lost * self.alpha, gradient_NV.mul_(1 - self.alpha).add_(slope_NV, alpha=self.alpha)
-
-
-def mean_loss(own_NC: Tensor, head_VC: Tensor, teacher: Callable[[slice], Tensor], targets_N: Tensor, mix: Mix) -> Tensor:
-    """The mean loss over N, to differentiate with regard to the student's last layer and its head.
-
-    Args:
-        own_NC: the student's normalised last layer. head_VC: its head's weight.
-        teacher: the teacher's logits of a part of the tokens.
-    """
-    loss: Tensor = _Chunked.apply(own_NC, head_VC, teacher, targets_N, mix)
-    return loss
-
-
-class _Chunked(torch.autograd.Function):
-    """Head and loss in one, chunk by chunk; the gradients are ready when the loss is."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, own_NC: Tensor, head_VC: Tensor, teacher: Callable[[slice], Tensor], targets_N: Tensor, mix: Mix
-    ) -> Tensor:
-        device = own_NC.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else own_NC.dtype
-        inputs_NC, matrix_VC = own_NC.detach().to(dtype), head_VC.detach().to(dtype)
-        total = torch.zeros((), device=own_NC.device)
-        own_gradient = torch.empty_like(inputs_NC)
-        head_gradient = torch.zeros_like(matrix_VC, dtype=head_VC.dtype) if ctx.needs_input_grad[1] else None
-        count = max(1, len(targets_N))
-        for start in range(0, len(targets_N), CHUNK):
-            part = slice(start, start + CHUNK)
-            theirs_NV = teacher(part)
-            with torch.autocast(device, enabled=False):
-                lost, gradient_NV = mix.loss(inputs_NC[part] @ matrix_VC.T, theirs_NV, targets_N[part])
-                total += lost / count
-                slope_NV = gradient_NV.div_(count).to(dtype)
-                torch.matmul(slope_NV, matrix_VC, out=own_gradient[part])
-                if head_gradient is not None:
-                    head_gradient += slope_NV.T @ inputs_NC[part]
-        ctx.gradients = (own_gradient, head_gradient, own_NC.dtype)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        own_gradient, head_gradient, dtype = ctx.gradients
-        head = None if head_gradient is None else head_gradient * upstream[0]
-        return (own_gradient.to(dtype) * upstream[0], head, None, None, None)

@@ -12,46 +12,19 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from shoestring.data.batch import Batch, on, pinned
 from shoestring.data.packing import PACKINGS
 from shoestring.errors import SettingError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 AHEAD = 4
 """Batches read before they are asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One step's tokens.
-
-    Attributes:
-        tokens_BT: inputs, int64.
-        targets_BT: the token that follows each input, int64; -100 is not counted.
-        documents_BT: number of each position's document within its row, -1 for padding; None when windows cut across documents.
-    """
-
-    tokens_BT: Tensor
-    targets_BT: Tensor
-    documents_BT: Tensor | None = None
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same on another device."""
-        return Batch(*(None if t is None else t.to(device, non_blocking=non_blocking) for t in self._parts()))  # type: ignore[arg-type]
-
-    def pinned(self) -> Batch:
-        """The same in page-locked memory, from which copies to a GPU run beside its work."""
-        return Batch(*(None if t is None else t.pin_memory() for t in self._parts()))  # type: ignore[arg-type]
-
-    def _parts(self) -> tuple[Tensor | None, ...]:
-        return self.tokens_BT, self.targets_BT, self.documents_BT
 
 
 class Batches(Protocol):
@@ -114,7 +87,8 @@ class Loader:
 
         share = self.batch_size // self.ranks
         windows = self.chosen(step)[self.rank * share : (self.rank + 1) * share]
-        return Batch(*(torch.from_numpy(array) for array in self.packing.rows(windows)))
+        columns = zip(("tokens", "targets", "documents"), self.packing.rows(windows))
+        return {name: torch.from_numpy(column) for name, column in columns}
 
     def _epoch(self, epoch: int) -> np.ndarray:
         """The order of windows in an epoch; kept, as the next step asks for it again."""
@@ -149,7 +123,7 @@ def ahead(loader: Batches, start: int, stop: int, device: torch.device | str = "
                 if leave.is_set():
                     return
                 batch = loader.batch(step)
-                put(batch.pinned() if cuda else batch)
+                put(pinned(batch) if cuda else batch)
         except BaseException as error:  # handed to the consumer, who raises it
             put(error)
 
@@ -160,7 +134,7 @@ def ahead(loader: Batches, start: int, stop: int, device: torch.device | str = "
             item = waiting.get()
             if isinstance(item, BaseException):
                 raise item
-            yield item.to(device, non_blocking=True) if cuda else item
+            yield on(item, device, non_blocking=True) if cuda else item
     finally:
         leave.set()
         thread.join()

@@ -20,9 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from shoestring.choice import Choice, Table
-
-IGNORE = -100
-"""A target that does not count."""
+from shoestring.data.batch import IGNORED
 
 
 class Packing(Protocol):
@@ -70,7 +68,7 @@ class BestFit:
         """Inputs, targets and documents, (B, T); -1 is the document of padding."""
         end, packed = int(self.tokens[self.offsets[1] - 1]), self.windows
         tokens_BT = np.full((len(windows), self.context), end, dtype=np.int64)
-        targets_BT = np.full_like(tokens_BT, IGNORE)
+        targets_BT = np.full_like(tokens_BT, IGNORED)
         documents_BT = np.full_like(tokens_BT, -1)
         for row, window in enumerate(windows.tolist()):
             place = 0

@@ -7,7 +7,7 @@ from shoestring.technique import Technique
 from shoestring.train.callbacks import Callback, KeepZeros
 from shoestring.train.compiling import COMPILES
 from shoestring.train.loop import train
-from shoestring.train.loss import IGNORED, Objective, cross_entropy, next_token
+from shoestring.train.loss import Loss, Objective, cross_entropy, next_token
 from shoestring.train.optimizers import OPTIMIZERS
 from shoestring.train.precision import PRECISIONS
 from shoestring.train.pretrain import Pretrain
@@ -17,11 +17,11 @@ from shoestring.train.settings import FEATURES, Training
 from shoestring.train.training_plan import TrainingPlan
 
 __all__ = [
-    "IGNORED",
     "TABLES",
     "TECHNIQUES",
     "Callback",
     "KeepZeros",
+    "Loss",
     "Objective",
     "Pretrain",
     "Training",

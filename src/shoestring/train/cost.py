@@ -14,8 +14,8 @@ from __future__ import annotations
 from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import elements, linear_parameters, mixing_flops, parameters, saved_bytes, training_flops
 from shoestring.measure import Hardware, Usage, predicted_usage
-from shoestring.train.loss import CHUNK, CPU_CHUNK
 from shoestring.train.precision import Precision
+from shoestring.train.settings import CHUNK, CPU_CHUNK
 
 MFU = 0.40
 """Share of a GPU's dense bf16 peak that training reaches, assumed until calibrated: 0.38-0.46 were measured with nanoGPT,

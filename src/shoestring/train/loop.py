@@ -15,28 +15,27 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from shoestring.architecture import counts
+from shoestring.data.batch import Batch, parts
+from shoestring.data.loader import Loader
 from shoestring.errors import DiskFull, SettingError, ShoestringError
 from shoestring.measure import Meter
 from shoestring.progress import Progress, silent
 from shoestring.train import apply, restart
 from shoestring.train import progress as say
-from shoestring.train.batches import parts, source
+from shoestring.train.batches import source
 from shoestring.train.callbacks import Callback
 from shoestring.train.clock import Clock, Mark, Timer
-from shoestring.train.loss import IGNORED, Objective, next_token
+from shoestring.train.loss import Loss, Objective, added, next_token
 from shoestring.train.optimizers import OPTIMIZERS, trainable
 from shoestring.train.restart import Place
 from shoestring.train.schedule import Course, Schedule, bring_forward, planned
 from shoestring.train.settings import Training
-
-if TYPE_CHECKING:
-    from shoestring.data.loader import Batch, Loader
 
 BEHIND = 1
 """Steps that a GPU is given before the host reads the loss of the one before."""
@@ -67,7 +66,7 @@ def train(
 
     Args:
         batches: a `data.Loader` (read ahead in a thread), or a function from the step's number to the whole batch of it.
-        objective: model and batch -> mean loss over the counted targets; next-token cross-entropy when not given.
+        objective: model and batch -> loss, summed and counted; next-token cross-entropy when not given.
         steps: optimizer steps. learning_rate: at the schedule's peak. warmup, decay: first and last steps of the schedule.
         micro_batches: parts of a batch that pass one after the other; their gradients add up to the batch's.
         scratch: a folder for restart points; a run that finds one of its own there goes on from it, bit for bit.
@@ -168,10 +167,10 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.launched += 1
         if self.flops is None:
-            self.flops = counts.training_flops(self.model.config, batch.tokens_BT.numel(), batch.tokens_BT.shape[1])  # type: ignore[arg-type]
+            self.flops = counts.training_flops(self.model.config, batch["tokens"].numel(), batch["tokens"].shape[1])  # type: ignore[arg-type]
         if self.meter is not None:
             self.meter.count(flops=self.flops)
-        self._remember(torch.stack((loss.double(), norm.double())), batch.tokens_BT.numel(), rate)
+        self._remember(torch.stack((loss.mean.double(), norm.double())), batch["tokens"].numel(), rate)
         self.read(BEHIND if self.device.type == "cuda" else 0)
 
     def finished(self) -> bool:
@@ -207,23 +206,17 @@ class _Run:
             place.losses.append(loss)
             self._report(norm, rate, self.clock.at(ended))
 
-    def _gradients(self, batch: Batch) -> Tensor:
-        """Add up the gradients of the batch's parts, each weighted by its share of the counted targets; the mean loss."""
-        if self.micro_batches == 1:
-            with apply.precision(self.settings, self.device):
-                loss = self.objective(self.model, batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss.detach()
-        counted = (batch.targets_BT != IGNORED).sum().clamp(min=1)
+    def _gradients(self, batch: Batch) -> Loss:
+        """Add up the gradients of the batch's parts, and divide them once by what all of them counted."""
         losses = []
         for part in parts(batch, self.micro_batches):
-            share = (part.targets_BT != IGNORED).sum().double() / counted
             with apply.precision(self.settings, self.device):
                 loss = self.objective(self.model, part)
-            loss = loss * share.to(loss.dtype)
-            loss.backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
-        return torch.stack(losses).sum()
+            loss.total.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detached())
+        whole = added(losses)
+        torch._foreach_div_([p.grad for p in self.parameters if p.grad is not None], whole.count.clamp(min=1))
+        return whole
 
     def _clip(self) -> Tensor:
         """The gradient's norm, before it is cut to the largest allowed."""

@@ -1,41 +1,60 @@
-"""The loss of language modelling, without the full logits.
+"""What a model learns by: objectives, whose losses are sums that are divided once; and next-token cross-entropy.
 
-Next-token cross-entropy over the targets that are not IGNORED. Logits of `chunk` tokens exist at one time, and their
-gradient is formed beside the loss (as in Liger Kernel, arXiv 2410.10989), so that nothing of the size tokens x vocabulary
-is kept for the backward pass and no logit is computed twice:
-
-    logits = h W^T;  loss = mean(logsumexp(logits) - logits[target]);  d logits = (softmax(logits) - onehot(target)) / count
+    total = sum over counted targets of logsumexp(logits) - logits[target];   d logits = softmax(logits) - onehot(target)
 
 N tokens, C width, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shoestring.data.batch import IGNORED, Batch
 from shoestring.errors import DeviceError
 from shoestring.model import Inputs
+from shoestring.train.chunked import chunked
+from shoestring.train.settings import CHUNK
 
-if TYPE_CHECKING:
-    from shoestring.data.loader import Batch
 
-IGNORED = -100
-"""A target that does not count."""
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Sums over what was counted. They add over micro-batches and ranks, and are divided once by the sum of the counts, so that
+    a target weighs the same wherever it stands.
 
-CHUNK = 16_384
-"""Tokens whose logits exist at one time, unless set otherwise: on an H200 twice as many are no faster."""
-CPU_CHUNK = 512
-"""The most on a CPU: there the logits then stay in its cache (4096 x 4096 logits: 0.29 s against 0.39 s for all at once)."""
+    Attributes:
+        total: to differentiate. count: what was counted, such as targets.
+        figures: more sums, by the names under which their means are logged.
+    """
 
-Objective = Callable[[Any, "Batch"], Tensor]
-"""Model and batch -> mean loss over the batch's counted targets, a scalar to differentiate."""
+    total: Tensor
+    count: Tensor
+    figures: Mapping[str, Tensor] = field(default_factory=dict)
 
-Kernel = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    @property
+    def mean(self) -> Tensor:
+        """Loss per counted target; 0 when none is."""
+        return self.total / self.count.clamp(min=1)
+
+    def detached(self) -> Loss:
+        """The same without a graph."""
+        return Loss(self.total.detach(), self.count, {name: figure.detach() for name, figure in self.figures.items()})
+
+
+def added(losses: Sequence[Loss]) -> Loss:
+    """The loss of several parts together."""
+    if len(losses) == 1:
+        return losses[0]
+    figures = {name: torch.stack([loss.figures[name] for loss in losses]).sum() for name in losses[0].figures}
+    return Loss(torch.stack([loss.total for loss in losses]).sum(), torch.stack([loss.count for loss in losses]).sum(), figures)
+
+
+Objective = Callable[[nn.Module, Batch], Loss]
+"""Model and (part of a) batch -> its loss. It calls the model once, through `forward`."""
 
 
 def next_token(chunk: int = CHUNK) -> Objective:
@@ -45,83 +64,42 @@ def next_token(chunk: int = CHUNK) -> Objective:
         chunk: tokens whose logits exist at one time; 0 for all, by PyTorch's own operators.
     """
 
-    def objective(model: Any, batch: Batch) -> Tensor:
-        def loss(x_BTC: Tensor, head: nn.Module) -> Tensor:
-            return cross_entropy(x_BTC.flatten(0, 1), head, batch.targets_BT.flatten(), chunk)
+    def objective(model: nn.Module, batch: Batch) -> Loss:
+        targets_BT = batch["targets"]
 
-        found: Tensor = model(batch.tokens_BT, Inputs(documents_BT=batch.documents_BT), read=loss)
-        return found
+        def read(x_BTC: Tensor, head: nn.Module) -> Tensor:
+            return cross_entropy(x_BTC.flatten(0, 1), head, targets_BT.flatten(), chunk)
+
+        total = model(batch["tokens"], Inputs(documents_BT=batch.get("documents")), read=read)
+        return Loss(total, (targets_BT != IGNORED).sum())
 
     return objective
 
 
 def cross_entropy(hidden_NC: Tensor, head: nn.Module, targets_N: Tensor, chunk: int = CHUNK) -> Tensor:
-    """Mean cross-entropy of `head(hidden)` against the targets that are not IGNORED; 0 when all are ignored.
-
-    A head other than a plain linear layer without bias is called as it is, on all tokens at once.
-    """
-    if chunk == 0 or type(head) is not nn.Linear or head.bias is not None:
+    """Summed cross-entropy of `head(hidden)` against the targets that are not IGNORED."""
+    if chunk == 0:
         logits_NV = head(hidden_NC)
         logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
-        total = F.cross_entropy(logits_NV, targets_N, ignore_index=IGNORED, reduction="sum")
-        return total / (targets_N != IGNORED).sum().clamp(min=1)
-    return _Chunked.apply(hidden_NC, head.weight, targets_N, chunk)
+        return F.cross_entropy(logits_NV, targets_N, ignore_index=IGNORED, reduction="sum")
+    fused = _fused(hidden_NC.device, hidden_NC.dtype)
+    return chunked(hidden_NC, head, lambda logits_NV, part: fused(logits_NV, targets_N[part]), chunk)
 
 
-class _Chunked(torch.autograd.Function):
-    """Head and cross-entropy in one, chunk by chunk; the gradients are ready when the loss is."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, chunk: int) -> Tensor:
-        device = hidden_NC.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NC.dtype
-        inputs_NC, matrix_VC = hidden_NC.detach().to(dtype), weight_VC.detach().to(dtype)
-        chunk = chunk if device == "cuda" else min(chunk, CPU_CHUNK)
-        wide = torch.promote_types(dtype, torch.float32)
-        kernel = _kernel(hidden_NC.device, wide)
-        share = (targets_N != IGNORED).sum().clamp(min=1).to(wide).reciprocal()
-        total = torch.zeros((), device=hidden_NC.device, dtype=wide)
-        hidden_grad = torch.empty_like(inputs_NC) if ctx.needs_input_grad[0] else None
-        weight_grad = torch.zeros_like(matrix_VC, dtype=weight_VC.dtype) if ctx.needs_input_grad[1] else None
-        with torch.autocast(device, enabled=False):
-            for start in range(0, len(targets_N), chunk):
-                part = slice(start, start + chunk)
-                logits_NV = inputs_NC[part] @ matrix_VC.T
-                lost, logits_grad_NV = kernel(logits_NV, targets_N[part], share)
-                total += lost
-                if hidden_grad is not None:
-                    torch.matmul(logits_grad_NV, matrix_VC, out=hidden_grad[part])
-                if weight_grad is not None:
-                    weight_grad += logits_grad_NV.T @ inputs_NC[part]
-        ctx.gradients = (hidden_grad, weight_grad, hidden_NC.dtype)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_grad, weight_grad, dtype = ctx.gradients
-        del ctx.gradients
-        if hidden_grad is not None:
-            hidden_grad = hidden_grad.to(dtype).mul_(upstream[0])
-        if weight_grad is not None:
-            weight_grad.mul_(upstream[0])
-        return hidden_grad, weight_grad, None, None
-
-
-def softmax_and_gradient(logits_NV: Tensor, targets_N: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed loss times `share`, and its gradient by the logits in their dtype; plain operations."""
+def softmax_and_gradient(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed loss, and its gradient by the logits in their dtype; plain operations."""
     counted_N = targets_N != IGNORED
     places_N1 = targets_N.clamp(min=0)[:, None]
-    logs_NV = F.log_softmax(logits_NV, dim=-1, dtype=share.dtype)
-    total = -(logs_NV.gather(1, places_N1)[:, 0] * counted_N).sum() * share
-    weight_N1 = (counted_N * share)[:, None]
-    gradient_NV = logs_NV.exp_().mul_(weight_N1)
-    gradient_NV.scatter_add_(1, places_N1, -weight_N1)
+    logs_NV = F.log_softmax(logits_NV, dim=-1, dtype=torch.promote_types(logits_NV.dtype, torch.float32))
+    total = -(logs_NV.gather(1, places_N1)[:, 0] * counted_N).sum()
+    gradient_NV = logs_NV.exp_().mul_(counted_N[:, None])
+    gradient_NV.scatter_add_(1, places_N1, -counted_N[:, None].to(gradient_NV.dtype))
     return total, gradient_NV.to(logits_NV.dtype)
 
 
-def _kernel(device: torch.device, wide: torch.dtype) -> Kernel:
+def _fused(device: torch.device, dtype: torch.dtype) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """What forms loss and gradient from logits: one Triton kernel on a GPU, plain operators elsewhere."""
-    if device.type != "cuda" or wide != torch.float32:
+    if device.type != "cuda" or dtype == torch.float64:
         return softmax_and_gradient
     try:
         from shoestring.train import softmax_kernel

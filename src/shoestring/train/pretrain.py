@@ -23,10 +23,9 @@ from shoestring.model import Transformer
 from shoestring.technique import Part, Plain, Prediction, Sketch, State, Technique, Work, configure
 from shoestring.train.compiling import Compile
 from shoestring.train.loop import train
-from shoestring.train.loss import CHUNK
 from shoestring.train.precision import Precision
 from shoestring.train.progress import cut, write_log
-from shoestring.train.settings import OptimizerName, Positive, ScheduleName, Training
+from shoestring.train.settings import CHUNK, OptimizerName, Positive, ScheduleName, Training
 from shoestring.train.training_plan import TrainingPlan
 
 Count = Annotated[int, Field(gt=0)]
@@ -52,7 +51,7 @@ class Pretrain(Technique):
     reads: ClassVar[tuple[Part, ...]] = ("tokens",)
     uses: ClassVar[tuple[Part, ...]] = ("plan",)
     gives: ClassVar[Part] = "checkpoint"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     model: Literal["auto"] | Annotated[dict[str, Any], Plain()] = "auto"
     """auto: as the plan step decided; else a ModelConfig, such as {width: 256, layers: 5, heads: 4, context: 256}."""

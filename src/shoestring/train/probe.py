@@ -126,14 +126,12 @@ class _Steps:
     """A model of one shape whose steps can be taken, a few at a time."""
 
     def __init__(self, shape: Shape, precision: Precision, device: str) -> None:
-        from shoestring.data.loader import Batch
-
         config = _config(shape)
         self.model = Transformer(config).initialise(0).to(device)
         self.settings = Training(precision=precision, compile="regional" if device == "cuda" else "none")
         draw = torch.Generator().manual_seed(0)
         tokens_BT = torch.randint(0, config.vocabulary, (shape[4], shape[3] + 1), generator=draw).to(device)
-        self.batch = Batch(tokens_BT[:, :-1].contiguous(), tokens_BT[:, 1:].contiguous(), None)
+        self.batch = {"tokens": tokens_BT[:, :-1].contiguous(), "targets": tokens_BT[:, 1:].contiguous()}
         self.device = device
         self.taken: list[float] = []
 

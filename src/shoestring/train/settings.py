@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shoestring.choice import Choice, OneOf, Table
 from shoestring.train.compiling import Compile
-from shoestring.train.loss import CHUNK
 from shoestring.train.optimizers import OPTIMIZERS
 from shoestring.train.precision import Precision
 from shoestring.train.schedule import SCHEDULES
@@ -17,6 +16,11 @@ OptimizerName = Annotated[str, OneOf(OPTIMIZERS)]
 ScheduleName = Annotated[str, OneOf(SCHEDULES)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+
+CHUNK = 16_384
+"""Tokens whose logits exist at one time, unless set otherwise: on an H200 twice as many are no faster."""
+CPU_CHUNK = 512
+"""The most on a CPU: there the logits then stay in its cache (4096 x 4096 logits: 0.29 s against 0.39 s for all at once)."""
 
 
 class Training(BaseModel):

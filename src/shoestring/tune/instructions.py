@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shoestring.data.batch import IGNORED
 from shoestring.errors import FileError, ShoestringError
-from shoestring.train import IGNORED
 from shoestring.tune.chat import Conversation
 from shoestring.tune.forms import Messages, accepted, form_of, read_row
 
 if TYPE_CHECKING:
-    from shoestring.data.loader import Batch
+    from shoestring.data.batch import Batch
 
 
 def holds_messages(path: Path | str) -> bool:
@@ -75,8 +75,6 @@ class Conversations:
         """The batch of a step."""
         import torch
 
-        from shoestring.data.loader import Batch
-
         rows = [self._row(place) for place in range(step * self.batch_size, (step + 1) * self.batch_size)]
         length = min(self.context, max(len(row.tokens) - 1 for row in rows))
         tokens_BT = np.full((len(rows), length), self.end, dtype=np.int64)
@@ -85,7 +83,7 @@ class Conversations:
             size = min(length, len(row.tokens) - 1)
             tokens_BT[number, :size] = row.tokens[:size]
             targets_BT[number, :size] = np.where(row.counted[1 : size + 1], row.tokens[1 : size + 1], IGNORED)
-        return Batch(torch.from_numpy(tokens_BT), torch.from_numpy(targets_BT))
+        return {"tokens": torch.from_numpy(tokens_BT), "targets": torch.from_numpy(targets_BT)}
 
     def _row(self, place: int) -> Conversation:
         epoch, within = divmod(place, self.windows)

@@ -53,7 +53,7 @@ class LoRA(Technique):
     reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
     uses: ClassVar[tuple[Part, ...]] = ("tokens",)
     gives: ClassVar[Part] = "checkpoint"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     rank: Count = 8
     """Rank of the learned change of each matrix."""
