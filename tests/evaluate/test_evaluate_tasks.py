@@ -12,7 +12,7 @@ import torch
 
 from shoestring.errors import FileError
 from shoestring.evaluate import read_rows, task_scores
-from shoestring.evaluate.rows import Choice, Cloze, Exact, joined
+from shoestring.evaluate.rows import Cloze, Exact, MultipleChoice, joined
 from shoestring.evaluate.tasks import continuation_tokens
 from shoestring.evaluate.text import file_tokens
 from shoestring.infer import GREEDY, generate
@@ -85,11 +85,11 @@ def test_forms_and_limit(tmp_path: Path) -> None:
     assert len(read_rows(path)) == 4
     assert len(read_rows(path, limit=2)) == 2
     row = read_rows(write(tmp_path / "b.jsonl", [{"ctx": "A", "endings": ["b", "c"], "label": 1}]))[0]
-    assert row == Choice((("A", " b"), ("A", " c")), 1)
+    assert row == MultipleChoice((("A", " b"), ("A", " c")), 1)
     row = read_rows(write(tmp_path / "c.jsonl", [{"context_options": ["A", "B"], "continuation": "c", "gold": 1}]))[0]
-    assert row == Choice((("A", " c"), ("B", " c")), 1)
+    assert row == MultipleChoice((("A", " c"), ("B", " c")), 1)
     row = read_rows(write(tmp_path / "d.jsonl", [{"sentence_good": "A b", "sentence_bad": "b A"}]))[0]
-    assert row == Choice((("", "A b"), ("", "b A")), 0)
+    assert row == MultipleChoice((("", "A b"), ("", "b A")), 0)
     assert read_rows(write(tmp_path / "e.jsonl", [{"context": "A", "continuation": "b"}])) == [Cloze("A", " b")]
     assert read_rows(write(tmp_path / "f.jsonl", [{"context": "A", "answer": "b"}])) == [Exact("A", "b")]
 
@@ -147,7 +147,7 @@ def test_bad_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("label", ["1", 1, 1.0])
 def test_a_label_may_be_a_text(tmp_path: Path, label: object) -> None:
     row = {"ind": 1, "ctx": "A", "endings": ["b", "c"], "label": label}
-    assert read_rows(write(tmp_path / "a.jsonl", [row])) == [Choice((("A", " b"), ("A", " c")), 1)]
+    assert read_rows(write(tmp_path / "a.jsonl", [row])) == [MultipleChoice((("A", " b"), ("A", " c")), 1)]
 
 
 @pytest.mark.parametrize("label", ["2", "-1", "1.0", "", "a", "١", True, 0.5, None, [1], 10**400, "9" * 5000])

@@ -21,7 +21,7 @@ Form = Literal["choice", "cloze", "exact"]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class MultipleChoice:
     """Texts of which one is right: (context, continuation) pairs, and the number of the right one."""
 
     options: tuple[tuple[str, str], ...]
@@ -44,7 +44,7 @@ class Exact:
     answer: str
 
 
-Row = Choice | Cloze | Exact
+Row = MultipleChoice | Cloze | Exact
 
 
 def read_rows(path: Path | str, limit: int | None = None) -> list[Row]:
@@ -86,9 +86,9 @@ def _row(record: dict[str, Any], where: str) -> Row:
     if keys >= {"context_options", "continuation", "gold"}:
         contexts, continuation = _strings(record, "context_options", where), _string(record, "continuation", where)
         options = tuple((context, joined(context, continuation)) for context in contexts)
-        return Choice(options, _gold(record, "gold", len(options), where))
+        return MultipleChoice(options, _gold(record, "gold", len(options), where))
     if keys >= {"sentence_good", "sentence_bad"}:
-        return Choice((("", _string(record, "sentence_good", where)), ("", _string(record, "sentence_bad", where))), 0)
+        return MultipleChoice((("", _string(record, "sentence_good", where)), ("", _string(record, "sentence_bad", where))), 0)
     if keys >= {"context", "continuation"}:
         context = _string(record, "context", where, may_be_empty=True)
         return Cloze(context, joined(context, _string(record, "continuation", where)))
@@ -106,10 +106,10 @@ def joined(context: str, continuation: str) -> str:
     return continuation if bare else f" {continuation}"
 
 
-def _choice(record: dict[str, Any], query: str, choices: str, gold: str, where: str) -> Choice:
+def _choice(record: dict[str, Any], query: str, choices: str, gold: str, where: str) -> MultipleChoice:
     context = _string(record, query, where, may_be_empty=True)
     options = tuple((context, joined(context, text)) for text in _strings(record, choices, where))
-    return Choice(options, _gold(record, gold, len(options), where))
+    return MultipleChoice(options, _gold(record, gold, len(options), where))
 
 
 def _string(record: dict[str, Any], key: str, where: str, may_be_empty: bool = False) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from shoestring.evaluate.likelihood import Likelihood, evaluating, likelihoods
-from shoestring.evaluate.rows import Choice, Cloze, Exact, Row, read_rows, task_name
+from shoestring.evaluate.rows import Cloze, Exact, MultipleChoice, Row, read_rows, task_name
 from shoestring.evaluate.windows import before, perplexity, ratio_error
 from shoestring.measure import Kind, Quantity
 from shoestring.measure.intervals import wilson
@@ -64,7 +64,7 @@ def scored_task(
 
 
 def _score(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Row], progress: Progress) -> Scored:
-    choices = [row for row in rows if isinstance(row, Choice)]
+    choices = [row for row in rows if isinstance(row, MultipleChoice)]
     if choices:
         return _choices(model, tokenizer, choices, progress)
     clozes = [row for row in rows if isinstance(row, Cloze)]
@@ -74,13 +74,13 @@ def _score(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Row], progre
 
 
 def choice_scores(
-    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Choice], progress: Progress = silent
+    model: Transformer, tokenizer: Tokenizer, rows: Sequence[MultipleChoice], progress: Progress = silent
 ) -> dict[str, Quantity]:
     """`accuracy`: the likeliest option is the right one; `accuracy_normalised`: likeliest per byte."""
     return _choices(model, tokenizer, rows, progress).figures
 
 
-def _choices(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Choice], progress: Progress) -> Scored:
+def _choices(model: Transformer, tokenizer: Tokenizer, rows: Sequence[MultipleChoice], progress: Progress) -> Scored:
     pairs = [option for row in rows for option in row.options]
     scored = iter(continuation_likelihoods(model, tokenizer, pairs, progress))
     raw, normalised = [], []
