@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoestring.train.schedule import Course, Schedule, bring_forward
+from shoestring.train.schedule import SCHEDULES, Course, Schedule, bring_forward
 from shoestring.train.settings import Training
 
 
@@ -33,8 +33,16 @@ def test_cosine_by_hand():
     assert schedule.at(100) == pytest.approx(0.2)
 
 
+def test_a_straight_line_by_hand():
+    schedule = _schedule("linear", floor=0.1)
+    assert schedule.at(4) == pytest.approx(1.0)
+    assert schedule.at(10) == pytest.approx(2.0)
+    assert schedule.at(55) == pytest.approx(2 * 0.55)
+    assert schedule.at(100) == pytest.approx(0.2)
+
+
 @given(
-    name=st.sampled_from(["wsd", "cosine"]),
+    name=st.sampled_from(list(SCHEDULES)),
     steps=st.integers(2, 300),
     shares=st.tuples(st.floats(0, 0.5), st.floats(0, 0.5)),
     at=st.floats(0, 1),

@@ -70,9 +70,9 @@ class Pretrain(Technique):
     decay: Annotated[int, Field(ge=0)] | None = None
     """Steps."""
     schedule: ScheduleName = "wsd"
-    """wsd: stable, then falling over the last `decay` steps; cosine: falling all the way."""
+    """How the learning rate goes: stable, then falling over the last `decay` steps (wsd), or falling all the way."""
     optimizer: OptimizerName = "adamw"
-    """AdamW, its weight decay apart from the gradient (arXiv 1711.05101)."""
+    """What makes a step of a gradient. The plan's learning rate is AdamW's; lion wants a third of it or less."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Pulls matrices towards zero; embeddings, norms and biases are left alone."""
     clip: Annotated[float, Field(ge=0)] = 1.0

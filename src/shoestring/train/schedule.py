@@ -1,7 +1,8 @@
 """The learning rate at each step, as pure functions.
 
 WSD (warm-up, stable, decay; arXiv 2404.06395, its 1 - sqrt fall arXiv 2405.18392) keeps one rate until a last part in which
-it falls, so that one trunk serves many budgets. Cosine (arXiv 1608.03983) falls from the warm-up's end on.
+it falls, so that one trunk serves many budgets. Cosine (arXiv 1608.03983) falls from the warm-up's end on. So does the straight
+line, which did as well or better where both were compared at length (arXiv 2310.07831).
 
 A position is a place in the planned schedule, in steps. Normally it is the step's number; when training must end sooner
 (`bring_forward`), the rest of the schedule is travelled faster, WSD's stable part being left out first.
@@ -73,11 +74,20 @@ def cosine(schedule: Schedule, position: float) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(max(gone, 0.0), 1.0)))
 
 
+def linear(schedule: Schedule, position: float) -> float:
+    """Share of the peak: rises in `warmup` steps, then a straight line down to the floor at the end; `decay` plays no part."""
+    if position + 1 < schedule.warmup:
+        return (position + 1) / schedule.warmup
+    gone = (position - schedule.warmup) / max(1, schedule.steps - schedule.warmup)
+    return 1 - (1 - schedule.settings.floor) * min(max(gone, 0.0), 1.0)
+
+
 WSD = Choice(
     "wsd", wsd, "warm-up, stable, decay: one trunk serves many budgets", row="T3", paper="2404.06395", saves=("computation",)
 )
 COSINE = Choice("cosine", cosine, "warm-up, then half a cosine down to a floor", row="T3", paper="1608.03983")
-SCHEDULES = Table("Training.schedule", WSD, COSINE)
+LINEAR = Choice("linear", linear, "warm-up, then a straight line down to a floor", row="T3", paper="2310.07831")
+SCHEDULES = Table("Training.schedule", WSD, COSINE, LINEAR)
 """Each gives the share of the peak learning rate at a position."""
 
 

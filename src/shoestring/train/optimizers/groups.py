@@ -1,0 +1,40 @@
+"""Which parameters learn, and which of them weight decay pulls on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shoestring.errors import SettingError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that learn (`requires_grad`), by name, a shared one once.
+
+    Raises:
+        SettingError: there is none.
+    """
+    found = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not found:
+        raise SettingError("training: no parameter of the model is trainable; set requires_grad on those that shall learn")
+    return found
+
+
+def decayed(model: nn.Module) -> set[str]:
+    """Names of the parameters that weight decay pulls on: matrices, but no embedding (a head tied to one neither)."""
+    from torch import nn
+
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    return {name for name, parameter in trainable(model).items() if parameter.ndim >= 2 and id(parameter) not in embeddings}
+
+
+def groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The trainable parameters as an optimizer's groups: those that are pulled towards zero, then the others."""
+    parameters, pulled = trainable(model), decayed(model)
+    found = [
+        {"params": [p for name, p in parameters.items() if name in pulled], "weight_decay": weight_decay},
+        {"params": [p for name, p in parameters.items() if name not in pulled], "weight_decay": 0.0},
+    ]
+    return [group for group in found if group["params"]]
