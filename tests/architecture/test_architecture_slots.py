@@ -11,7 +11,7 @@ from shoestring.architecture import Attention, Layer, ModelConfig, SwiGLU, count
 from shoestring.architecture.feedforward import FEED_FORWARDS
 from shoestring.architecture.layer import MIXERS
 from shoestring.architecture.norm import NORMS
-from shoestring.model import Inputs, Transformer, linears
+from shoestring.model import Cache, Inputs, Transformer, linears
 
 WIDTH = 32
 MADE: dict[str, dict[str, Any]] = {
@@ -86,10 +86,11 @@ def test_a_scale_moves_from_what_feeds_a_matrix_into_it(layer: dict[str, Any]) -
 def test_a_layer_decodes_as_it_reads(layer: dict[str, Any]) -> None:
     model, text = Transformer(config(layer, {"mixer": {"heads": 2}})).initialise().eval(), tokens(2, 20)
     with torch.inference_mode():
-        whole, cache, parts = model(text), model.new_cache(2, 32), []
+        whole, cache, parts = model(text), Cache.of(model, 2, 32), []
         for first, last in ((0, 7), (7, 8), (8, 20)):
-            parts.append(model(text[:, first:last], Inputs(cache=cache)))
-            cache.advance(last - first)
+            rows = cache.rows(last - first)
+            parts.append(model(text[:, first:last], Inputs(cache=cache, rows=rows)))
+            cache.advance(rows)
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=2e-5, rtol=0)
 
 

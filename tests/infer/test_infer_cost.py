@@ -10,7 +10,7 @@ from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import decode_flops
 from shoestring.infer import cost, probe
 from shoestring.measure import find
-from shoestring.model import Transformer, hidden
+from shoestring.model import Cache, Transformer, hidden
 
 CONFIG = ModelConfig(vocabulary=97, width=32, layers=2, heads=4, kv_heads=2, context=192)
 HARDWARE = find("cpu")
@@ -27,9 +27,9 @@ def test_weight_traffic_is_what_a_pass_touches() -> None:
 
 
 def test_cache_bytes_are_the_cache() -> None:
-    cache = Transformer(CONFIG).new_cache(3, 40)
-    held = sum(layer.keys_BHSD.nbytes + layer.values_BHSD.nbytes for layer in cache.layers)
-    assert cost.cache_bytes(CONFIG, 3, 40) == held
+    cache = Cache.of(Transformer(CONFIG), 3, 64)
+    held = sum(kept.nbytes for layer in cache.layers for kept in layer.token.values())
+    assert cost.cache_bytes(CONFIG, 3, 64) == held
 
 
 def test_prefill_flops_count_the_head_once() -> None:

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from shoestring.architecture import Flat, ModelConfig, Rope, RopeScaling, counts
-from shoestring.model import TABLES, Inputs, Transformer, linears, rope
+from shoestring.model import TABLES, Cache, Inputs, Transformer, linears, rope
 
 KINDS: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -42,15 +42,21 @@ def tokens(rows: int = 2, length: int = 20, seed: int = 1) -> torch.Tensor:
     return torch.randint(0, 97, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
+def extended(ours: Transformer, cache: Cache, text: torch.Tensor, count: int | torch.Tensor | None = None) -> torch.Tensor:
+    """Read tokens into a cache."""
+    rows = cache.rows(text.shape[1] if count is None else count)
+    logits = ours(text, Inputs(cache=cache, rows=rows))
+    cache.advance(rows)
+    return logits
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_decoding_with_a_cache_equals_one_pass(kind: str) -> None:
     ours, text = model(kind), tokens()
     with torch.inference_mode():
-        whole, cache, parts = ours(text), ours.new_cache(2, 32), []
-        for first, last in ((0, 7), (7, 8), (8, 9), (9, 20)):
-            parts.append(ours(text[:, first:last], Inputs(cache=cache)))
-            cache.advance(last - first)
-    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=2e-5, rtol=0)
+        cache = Cache.of(ours, 2, 32)
+        parts = [extended(ours, cache, text[:, first:last]) for first, last in ((0, 7), (7, 8), (8, 9), (9, 20))]
+        torch.testing.assert_close(torch.cat(parts, 1), ours(text), atol=2e-5, rtol=0)
 
 
 @settings(max_examples=10, deadline=None)
@@ -59,16 +65,29 @@ def test_rows_of_unequal_length_share_a_cache(first: int, second: int) -> None:
     ours, text = model(), tokens()
     counts = torch.tensor([first, second])
     with torch.inference_mode():
-        cache = ours.new_cache(2, 32)
-        ours(text[:, : int(counts.max())], Inputs(cache=cache))  # the shorter row's padding is overwritten later
-        cache.advance(counts)
+        cache = Cache.of(ours, 2, 32)
+        extended(ours, cache, text[:, : int(counts.max())], counts)  # the shorter row's padding is overwritten later
         rest = torch.stack([text[row, n : n + 4] for row, n in enumerate(counts.tolist())])
-        got = ours(rest, Inputs(cache=cache))
-        cache.advance(4)
-        cache.reorder(torch.tensor([1]))
-        assert cache.lengths_B.tolist() == [second + 4]
+        got = extended(ours, cache, rest)
+        assert cache.held_R.tolist() == [first + 4, second + 4]
         for row, n in enumerate(counts.tolist()):
             torch.testing.assert_close(got[row], ours(text[row : row + 1, : n + 4])[0, n:], atol=2e-5, rtol=0)
+
+
+def test_a_place_goes_on_as_the_one_it_was_copied_from_and_survives_growth() -> None:
+    ours, text = model(), tokens(1, 70)
+    with torch.inference_mode():
+        cache = Cache.of(ours, 3, 64)
+        place = cache.rows(torch.tensor([60]), 2, 60)
+        ours(text[:, :60], Inputs(cache=cache, rows=place))
+        cache.advance(place)
+        cache.copy(2, 0, 60)
+        cache.reserve(70)
+        assert cache.capacity == 128
+        place = cache.rows(torch.tensor([10]), 0, 70)
+        got = ours(text[:, 60:], Inputs(cache=cache, rows=place))
+        torch.testing.assert_close(got, ours(text)[:, 60:], atol=2e-5, rtol=0)
+    assert cache.held_R.tolist() == [60, 0, 60]
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -180,9 +199,9 @@ def test_cost_counts_what_is_there(kind: str) -> None:
     assert counts.linear_parameters(ours.config) == sum(
         layer.weight.numel() for block in ours.blocks for layer in linears(block).values()
     )
-    cache = ours.new_cache(3, 10)
-    stored = sum(layer.keys_BHSD.nbytes + layer.values_BHSD.nbytes for layer in cache.layers)
-    assert counts.cache_bytes_per_token(ours.config, 4) * 30 == stored
+    cache = Cache.of(ours, 3, 64)
+    stored = sum(kept.nbytes for layer in cache.layers for kept in layer.token.values())
+    assert counts.cache_bytes_per_token(ours.config, 4) * 3 * 64 == stored
 
 
 @pytest.mark.parametrize("kind", ["llama", "one kv head", "gpt2", "untied"])

@@ -10,6 +10,7 @@ from shoestring.architecture.norm import Norm
 from shoestring.architecture.part import LARGEST, Count, Derived, Part, StateShape
 from shoestring.architecture.rope import Rope
 from shoestring.architecture.slot import Slot, matrix
+from shoestring.choice import Choice
 
 if TYPE_CHECKING:
     from shoestring.architecture.flat import Flat
@@ -95,3 +96,8 @@ class Attention(Part):
         rope = {} if self.rope is None else {"position": "rope", "rope_base": self.rope.base, "rope_scaling": self.rope.scaling}
         sizes = {"heads": self.heads, "kv_heads": self.kv_heads, "head_size": self.head_size}
         return {**sizes, **rope, "attention_bias": self.bias, "head_norm": self.head_norm is not None}
+
+
+ATTENTION = Choice(
+    "attention", Attention, "exact softmax attention in PyTorch's fused kernels", "A1", "2205.14135", saves=("memory",)
+)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from shoestring.architecture.part import Derived, Part
 from shoestring.architecture.slot import Slot, matrix
+from shoestring.choice import Choice, Table
 
 if TYPE_CHECKING:
     from shoestring.architecture.flat import Flat
@@ -75,4 +76,8 @@ class GELU(_FeedForward):
 
 
 FeedForward = Annotated[SwiGLU | GELU, Field(discriminator="kind")]
-FEED_FORWARDS: dict[str, type[SwiGLU] | type[GELU]] = {"swiglu": SwiGLU, "gelu": GELU}
+FEED_FORWARDS: Table[type[SwiGLU] | type[GELU]] = Table(
+    "ModelConfig.feed_forward",
+    Choice("swiglu", SwiGLU, "three matrices, one of them a gate", "", "2002.05202"),
+    Choice("gelu", GELU, "two matrices, as in GPT-2", "", "1606.08415"),
+)

@@ -7,7 +7,7 @@ Layers that differ in more than the mixer's kind are spelled out one by one (`Mo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -16,12 +16,18 @@ from shoestring.architecture.layer import MIXERS, Layer
 from shoestring.architecture.norm import NORMS, LayerNorm, RMSNorm
 from shoestring.architecture.part import LARGEST, LAYERS, Count, Derived, Positive, Settings
 from shoestring.architecture.rope import RopeScaling
+from shoestring.choice import Choice, OneOf, Table
 
 if TYPE_CHECKING:
     from shoestring.architecture.config import ModelConfig
 
-MixerName = Literal["attention"]
-Position = Literal["rope", "learned", "none"]
+POSITIONS: Table[None] = Table(
+    "ModelConfig.position",
+    Choice("rope", None, "queries and keys turn by an angle that grows with position", "P2", "2104.09864"),
+    Choice("learned", None, "a vector learned for each position", "P1"),
+    Choice("none", None, "order is known from the causal mask alone", "P1", "2305.19466"),
+)
+MixerName = Annotated[str, OneOf(MIXERS)]
 
 
 class Flat(Settings):
@@ -46,11 +52,11 @@ class Flat(Settings):
 
     mixer: MixerName | tuple[MixerName, ...] = "attention"
     """What mixes tokens: one for all layers, or one for each."""
-    position: Position = "rope"
+    position: Annotated[str, OneOf(POSITIONS)] = "rope"
     """How it knows the order of tokens: by rotation (arXiv 2104.09864), a vector for each position, or the causal mask alone."""
-    feed_forward: Literal["swiglu", "gelu"] = SwiGLU().kind
+    feed_forward: Annotated[str, OneOf(FEED_FORWARDS)] = SwiGLU().kind
     """What each token passes through: three matrices, one of them a gate (arXiv 2002.05202), or two as in GPT-2."""
-    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    norm: Annotated[str, OneOf(NORMS)] = RMSNorm().kind
     """Before each part: divide by the root mean square (arXiv 1910.07467), or subtract the mean first (arXiv 1607.06450)."""
 
     rope_base: Positive = 10_000.0

@@ -5,14 +5,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal, Self
 
-from shoestring.architecture.attention import Attention
+from shoestring.architecture.attention import ATTENTION, Attention
 from shoestring.architecture.feedforward import FeedForward, SwiGLU
 from shoestring.architecture.norm import Norm, RMSNorm
 from shoestring.architecture.part import Part, Settings
 from shoestring.architecture.slot import Slot
+from shoestring.choice import Table
 
 Mixer = Attention
-MIXERS: dict[str, type[Attention]] = {"attention": Attention}
+MIXERS: Table[type[Attention]] = Table("ModelConfig.mixer", ATTENTION)
 
 
 class Layer(Settings):

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from shoestring.architecture.part import Positive, Settings
 from shoestring.architecture.slot import Axis, Slot
+from shoestring.choice import Choice, Table
 
 if TYPE_CHECKING:
     from shoestring.architecture.flat import Flat
@@ -45,4 +46,8 @@ class LayerNorm(_Norm):
 
 
 Norm = Annotated[RMSNorm | LayerNorm, Field(discriminator="kind")]
-NORMS: dict[str, type[RMSNorm] | type[LayerNorm]] = {"rmsnorm": RMSNorm, "layernorm": LayerNorm}
+NORMS: Table[type[RMSNorm] | type[LayerNorm]] = Table(
+    "ModelConfig.norm",
+    Choice("rmsnorm", RMSNorm, "divides by the root mean square", "", "1910.07467", ("computation",)),
+    Choice("layernorm", LayerNorm, "subtracts the mean, divides by the deviation", "", "1607.06450"),
+)

@@ -4,9 +4,13 @@ must reproduce.
 
 from __future__ import annotations
 
-from shoestring.choice import Choice, Table
+from typing import Any
 
-TABLES = (
+from shoestring.choice import Choice, Table
+from shoestring.infer.drafters import DRAFTERS
+
+TABLES: tuple[Table[Any], ...] = (
+    DRAFTERS,
     Table(
         "Sampling.temperature",
         Choice("greedy", None, "Take the likeliest token (temperature 0)", row="Y3"),
@@ -22,7 +26,7 @@ TABLES = (
         Choice(
             "key-value cache",
             None,
-            "Keep keys and values, so that a token costs one token's work; it grows in strides of 64",
+            "Keep keys and values, so that a token costs one token's work",
             row="C3",
             paper="2211.05102",
             saves=("computation",),

@@ -20,6 +20,7 @@ import torch
 
 from shoestring.errors import SettingError, ShoestringError
 from shoestring.infer.decoder import Decoder, Row, check_prompt, next_group
+from shoestring.infer.drafters import DRAFTERS
 from shoestring.infer.sampling import Sampling
 from shoestring.model import Transformer
 
@@ -115,11 +116,12 @@ class Answer:
 class Engine:
     """A model that answers many at a time. Close it, or use it in a `with` block."""
 
-    def __init__(self, model: Transformer, slots: int = 8, waiting: int = 32) -> None:
+    def __init__(self, model: Transformer, slots: int = 8, waiting: int = 32, drafter: str = "none") -> None:
         """
         Args:
             slots: answers made together at the most.
             waiting: requests that may wait for a slot.
+            drafter: what guesses the next tokens, "none" or "ngram".
         """
         if slots < 1 or waiting < 1:
             raise SettingError(f"engine: slots and waiting must be at least 1, got {slots} and {waiting}")
@@ -127,7 +129,7 @@ class Engine:
         self.slots = slots
         self.limit = waiting
         self.counters = Counters()
-        self._decoder = Decoder(model)
+        self._decoder = Decoder(model, slots, DRAFTERS.choose(drafter, "engine.drafter"))
         self._waiting: deque[Row] = deque()
         self._answers: dict[int, Answer] = {}
         self._closing = False
@@ -235,9 +237,9 @@ class Engine:
         """The worker: while there is something to do, let a group join, then step."""
         while True:
             with self._changed:
-                while not (self._waiting or self._decoder.rows or self._closing):
+                while not (self._waiting or self._decoder.busy or self._closing):
                     self._changed.wait()
-                if not self._waiting and not self._decoder.rows:
+                if not self._waiting and not self._decoder.busy:
                     return
                 group = next_group(self._waiting, self.slots - len(self._decoder.rows))
             try:
@@ -245,7 +247,7 @@ class Engine:
                 if group:
                     self.counters.tokens_in += sum(len(row.prompt) for row in group)
                     self._ended(self._decoder.admit(group))
-                if self._decoder.rows:
+                if self._decoder.busy:
                     self._ended(self._decoder.step())
             except Exception as error:
                 self._fail(group, error)

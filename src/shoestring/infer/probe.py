@@ -6,11 +6,11 @@ import torch
 from torch.nn import functional as F
 
 from shoestring.architecture import ModelConfig
-from shoestring.infer.decoder import Decoder, Row
-from shoestring.infer.sampling import GREEDY
+from shoestring.infer.sampling import GREEDY, Chooser
+from shoestring.infer.step import step
 from shoestring.measure import Hardware
 from shoestring.measure.calibration import timed
-from shoestring.model import Transformer
+from shoestring.model import Cache, Transformer
 
 READ_BYTES = 1 << 28
 """Weights that one round of the read probe goes through: more than a processor's cache holds."""
@@ -44,13 +44,10 @@ def _layer(device: str) -> float:
     """A model too narrow for its arithmetic to matter: what is left is the cost of starting operators."""
     layers = 8
     model = Transformer(ModelConfig(vocabulary=256, width=64, layers=layers, heads=2, context=128)).initialise().to(device)
-    decoder = Decoder(model)
-    decoder.admit([Row([1], GREEDY.model_copy(update={"max_tokens": 127}))])
+    cache, last_B1 = Cache.of(model, 1, 128), torch.zeros(1, 1, dtype=torch.long, device=device)
+    chooser, rows = Chooser.of([GREEDY], last_B1.device), cache.rows(1, length=64)
 
     def work() -> None:
-        # One row for ever: the answer is taken back so that the position stays within the context.
-        decoder.step()
-        decoder.rows[0].tokens.pop()
-        decoder._cache.advance(-1)  # type: ignore[union-attr]
+        step(model, cache, rows, last_B1, chooser, [[0.0]])  # always the same row, so always the same place
 
     return timed(work, seconds=0.5, synchronise=lambda: _wait(device)) / layers

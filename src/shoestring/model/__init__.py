@@ -1,8 +1,14 @@
 """What a language model is: configuration, parts, decoding state, cost, checkpoints in and out."""
 
+from typing import Any
+
 from shoestring.architecture import ModelConfig, RopeScaling
+from shoestring.architecture.feedforward import FEED_FORWARDS
+from shoestring.architecture.flat import POSITIONS
+from shoestring.architecture.layer import MIXERS
+from shoestring.architecture.norm import NORMS
 from shoestring.choice import Choice, Table
-from shoestring.model.cache import Cache
+from shoestring.model.cache import Cache, Rows
 from shoestring.model.checkpoint import (
     Origin,
     load,
@@ -30,6 +36,7 @@ __all__ = [
     "ModelConfig",
     "Origin",
     "PackedLinear",
+    "Rows",
     "Pretrained",
     "RopeScaling",
     "Transformer",
@@ -51,35 +58,19 @@ TECHNIQUES: tuple[type[Technique], ...] = (Pretrained,)
 
 _SAVES = ("memory", "storage")
 
-TABLES: tuple[Table[None], ...] = (
-    Table(
-        "ModelConfig.mixer",
-        Choice("attention", None, "exact softmax attention in PyTorch's fused kernels", "A1", "2205.14135", ("memory",)),
-    ),
+TABLES: tuple[Table[Any], ...] = (
+    MIXERS,
     Table(
         "ModelConfig.kv_heads",
         Choice("fewer than heads", None, "query heads share keys and values", "A4", "2305.13245", ("memory", "computation")),
     ),
-    Table(
-        "ModelConfig.position",
-        Choice("rope", None, "queries and keys turn by an angle that grows with position", "P2", "2104.09864"),
-        Choice("learned", None, "a vector learned for each position", "P1"),
-        Choice("none", None, "order is known from the causal mask alone", "P1", "2305.19466"),
-    ),
+    POSITIONS,
     Table(
         "ModelConfig.rope_scaling",
         Choice("llama3", None, "stretches slow rotations, so that longer texts need little training", "P2", "2407.21783"),
     ),
-    Table(
-        "ModelConfig.feed_forward",
-        Choice("swiglu", None, "three matrices, one of them a gate", "", "2002.05202"),
-        Choice("gelu", None, "two matrices, as in GPT-2", "", "1606.08415"),
-    ),
-    Table(
-        "ModelConfig.norm",
-        Choice("rmsnorm", None, "divides by the root mean square", "", "1910.07467", ("computation",)),
-        Choice("layernorm", None, "subtracts the mean, divides by the deviation", "", "1607.06450"),
-    ),
+    FEED_FORWARDS,
+    NORMS,
     Table(
         "ModelConfig.head_norm",
         Choice("true", None, "queries and keys are normalised per head: attention stays bounded", "T1", "2302.05442"),

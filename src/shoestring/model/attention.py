@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shoestring.architecture import Attention
-from shoestring.model.cache import KeysValues
+from shoestring.model.cache import LayerState
 from shoestring.model.inputs import Inputs
 from shoestring.model.layers import dense, named, norm
 from shoestring.model.rope import key_of, rotate
@@ -29,18 +29,20 @@ class GroupedAttention(nn.Module):
         self.rotary = None if part.rotary is None else key_of(part.rotary)
         self.shared = part.kv_heads != part.heads
 
-    def forward(self, x_BTC: Tensor, inputs: Inputs, state: KeysValues | None = None) -> Tensor:
+    def forward(self, x_BTC: Tensor, inputs: Inputs, state: LayerState | None = None) -> Tensor:
         B, T, _ = x_BTC.shape
         split = (B, T, -1, self.head_size)
-        queries_BHTD = self.query_norm(self.query(x_BTC).view(split)).transpose(1, 2)
-        keys_BGTD = self.key_norm(self.key(x_BTC).view(split)).transpose(1, 2)
-        values_BGTD = self.value(x_BTC).view(split).transpose(1, 2)
+        queries_BTHD, keys_BTGD, values_BTGD = (matrix(x_BTC).view(split) for matrix in (self.query, self.key, self.value))
+        if self.query_norm is not None:
+            queries_BTHD, keys_BTGD = self.query_norm(queries_BTHD), self.key_norm(keys_BTGD)
+        queries_BHTD, keys_BGTD, values_BGTD = (each.transpose(1, 2) for each in (queries_BTHD, keys_BTGD, values_BTGD))
         if self.rotary is not None:
             turn_BT2D = inputs.rotaries[self.rotary]
             queries_BHTD, keys_BGTD = rotate(queries_BHTD, turn_BT2D), rotate(keys_BGTD, turn_BT2D)
         if state is not None:
+            assert inputs.rows is not None
             assert inputs.positions_BT is not None
-            keys_BGTD, values_BGTD = state.write(keys_BGTD, values_BGTD, inputs.positions_BT)
+            keys_BGTD, values_BGTD = state.extend(inputs.rows, inputs.positions_BT, keys=keys_BGTD, values=values_BGTD)
         visible_BhTS = inputs.masks[self.window]
         mixed_BHTD = F.scaled_dot_product_attention(
             queries_BHTD,

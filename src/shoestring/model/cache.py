@@ -1,108 +1,141 @@
 """Decoding state: what a model keeps of the tokens it has read, so that the next one costs one token's work.
 
-Rows of a batch may differ in length. Entry s of a row is visible to a query at position p when s <= p; what padding wrote
-beyond a row's length is overwritten before it can be seen. Each mixer has its own layer state behind one interface.
+It is allocated once, a place for each row. Rows take places from the front; joining and leaving change numbers, not tensors: a
+row that leaves is replaced by the last one, whose state alone is copied. Entry s of a row is visible to a query at position p
+when s <= p, so what padding or a wrong guess wrote beyond a row's length is overwritten before it can be seen.
 
-B batch, H key-value heads, S cache slots, T new tokens, D head size.
+R places, B rows of a pass, S entries of a row that attention reads, T new tokens.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shoestring.architecture import ModelConfig, Part
+from shoestring.architecture import ModelConfig, StateShape
+
+PAGE = 64
+"""Places have room for whole pages of so many tokens, and attention reads whole pages."""
 
 
-class LayerState(Protocol):
-    """What one layer keeps."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of one pass: fixed shapes, so that a pass can be captured.
 
-    def reorder(self, rows: Tensor) -> None:
-        """Keep only the given rows, in the given order."""
+    Attributes:
+        places: of the rows, one after the other.
+        start_B: tokens that each row holds before the pass.
+        count_B: tokens of the pass that count for each row; what lies beyond is padding, and a row of 0 is idle.
+        length: entries that attention reads of each row.
+    """
 
-    def resize(self, slots: int) -> None:
-        """Make room for so many tokens a row, not fewer than are held."""
+    places: slice
+    start_B: Tensor
+    count_B: Tensor
+    length: int
 
-    def join(self, other: Any) -> None:
-        """Append the rows of another state of this layer with as many slots."""
+    def positions(self, count: int) -> Tensor:
+        """Where the next `count` tokens of each row stand, (B, count)."""
+        return self.start_B[:, None] + torch.arange(count, device=self.start_B.device)
 
 
-class KeysValues:
-    """Keys and values of one attention layer, (B, H, S, D) each."""
+class LayerState:
+    """What one layer keeps, as its mixer declares it.
 
-    def __init__(self, part: Part, width: int, batch: int, slots: int, device: torch.device, dtype: torch.dtype) -> None:
-        heads, size = part.state(width).token["keys"]
-        shape = (batch, heads, slots, size)
-        self.keys_BHSD = torch.zeros(shape, device=device, dtype=dtype)
-        self.values_BHSD = torch.zeros(shape, device=device, dtype=dtype)
+    Attributes:
+        token: what is kept for each token, (R, ..., capacity, D), as attention reads it.
+        row: what is kept for each sequence, (R, ...).
+    """
 
-    def write(self, keys_BHTD: Tensor, values_BHTD: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Put new keys and values at their positions; all keys and values so far."""
-        index = positions_BT[:, None, :, None].expand_as(keys_BHTD)
-        self.keys_BHSD.scatter_(2, index, keys_BHTD.to(self.keys_BHSD.dtype))
-        self.values_BHSD.scatter_(2, index, values_BHTD.to(self.values_BHSD.dtype))
-        return self.keys_BHSD, self.values_BHSD
+    def __init__(self, shape: StateShape, places: int, capacity: int, like: Tensor) -> None:
+        self.token = {name: like.new_zeros(places, *each[:-1], capacity, each[-1]) for name, each in shape.token.items()}
+        self.row = {name: like.new_zeros(places, *each) for name, each in shape.row.items()}
 
-    def reorder(self, rows: Tensor) -> None:
-        self.keys_BHSD, self.values_BHSD = self.keys_BHSD[rows], self.values_BHSD[rows]
+    def extend(self, rows: Rows, positions_BT: Tensor, **new: Tensor) -> Iterator[Tensor]:
+        """Put what is kept of new tokens, (B, ..., T, D), at their positions; all so far, (B, ..., S, D), one name at a time."""
+        index: Tensor | None = None
+        for name, values in new.items():
+            kept = self.token[name][rows.places].narrow(-2, 0, rows.length)
+            if index is None or index.shape != values.shape:
+                index = positions_BT.view(len(values), *[1] * (values.ndim - 3), -1, 1).expand_as(values)
+            yield kept.scatter_(-2, index, values if values.dtype == kept.dtype else values.to(kept.dtype))
 
-    def resize(self, slots: int) -> None:
-        more = slots - self.keys_BHSD.shape[2]
-        self.keys_BHSD, self.values_BHSD = (F.pad(kept, (0, 0, 0, more)) for kept in (self.keys_BHSD, self.values_BHSD))
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Make one place hold what another does: to fork a row, to fill a gap, to keep a snapshot."""
+        for kept in self.token.values():
+            kept[target, ..., :length, :] = kept[source, ..., :length, :]
+        for kept in self.row.values():
+            kept[target] = kept[source]
 
-    def join(self, other: KeysValues) -> None:
-        self.keys_BHSD = torch.cat((self.keys_BHSD, other.keys_BHSD))
-        self.values_BHSD = torch.cat((self.values_BHSD, other.values_BHSD))
+    def grow(self, capacity: int) -> None:
+        """Make room for so many tokens in each place."""
+        for name, kept in self.token.items():
+            self.token[name] = F.pad(kept, (0, 0, 0, capacity - kept.shape[-2]))
 
 
 class Cache:
-    """The decoding state of a whole model: a layer state each, and how many tokens each row holds."""
+    """The decoding state of a whole model.
 
-    def __init__(self, model: nn.Module, batch: int, slots: int) -> None:
+    Attributes:
+        layers: a state each.
+        held_R: tokens that each place holds.
+        capacity: tokens that a place has room for.
+    """
+
+    def __init__(
+        self, config: ModelConfig, like: Tensor, places: int, capacity: int, state: Callable[..., LayerState] = LayerState
+    ) -> None:
         """
         Args:
-            model: a `Transformer`.
-            batch: rows.
-            slots: tokens a row can hold at the most.
+            like: a tensor of the device and dtype that the state is to have.
+            places: rows at the most.
+            capacity: tokens of each; rounded up to whole pages.
+            state: what keeps a layer's, given its shape, places, capacity and `like`.
         """
-        config: ModelConfig = model.config  # type: ignore[assignment]
-        weight = next(model.parameters())
-        self.slots = slots
-        self.lengths_B = torch.zeros(batch, dtype=torch.long, device=weight.device)
-        self.layers = [
-            KeysValues(layer.mixer, config.width, batch, slots, weight.device, weight.dtype) for layer in config.layers
-        ]
+        self.capacity = pages(capacity)
+        self.held_R = torch.zeros(places, dtype=torch.long, device=like.device)
+        self.layers = [state(layer.mixer.state(config.width), places, self.capacity, like) for layer in config.layers]
 
-    def positions(self, count: int) -> Tensor:
-        """Where the next `count` tokens of each row go, (B, count)."""
-        return self.lengths_B[:, None] + torch.arange(count, device=self.lengths_B.device)
+    @classmethod
+    def of(cls, model: nn.Module, places: int, capacity: int) -> Cache:
+        """Of a `Transformer`, in its dtype, where it is."""
+        return cls(model.config, next(model.parameters()), places, capacity)  # type: ignore[arg-type]
 
-    def advance(self, counts_B: Tensor | int) -> None:
-        """Note that each row has grown by so many tokens (not by its padding). A forward pass doesn't do this itself."""
-        self.lengths_B = self.lengths_B + counts_B
+    def rows(self, count: int | Tensor, first: int = 0, length: int | None = None) -> Rows:
+        """Rows that the next pass extends by `count` tokens each; all of them when `count` is a number.
 
-    def reorder(self, rows: Tensor) -> None:
-        """Keep only the given rows, in the given order: finished ones leave the batch."""
-        self.lengths_B = self.lengths_B[rows]
+        Args:
+            length: the most tokens that any holds after the pass, when the caller knows; else it is asked of the device.
+        """
+        number = len(self.held_R) - first if isinstance(count, int) else len(count)
+        start_B = self.held_R[first : first + number].clone()
+        count_B = torch.full_like(start_B, count) if isinstance(count, int) else count
+        if length is None:
+            length = int(start_B.max() + count_B.max())
+        return Rows(slice(first, first + number), start_B, count_B, min(pages(length), self.capacity))
+
+    def advance(self, rows: Rows, taken_B: Tensor | None = None) -> None:
+        """Note that the rows of a pass have grown; by less than it read where guesses were wrong."""
+        self.held_R[rows.places] = rows.start_B + (rows.count_B if taken_B is None else taken_B)
+
+    def copy(self, source: int, target: int, length: int | None = None) -> None:
+        """Make one place hold what another does."""
         for layer in self.layers:
-            layer.reorder(rows)
+            layer.copy(source, target, self.capacity if length is None else length)
+        self.held_R[target] = self.held_R[source]
 
-    def resize(self, slots: int) -> None:
-        """Make room for so many tokens a row; fewer than a row holds would lose some."""
-        if slots == self.slots:
-            return
-        for layer in self.layers:
-            layer.resize(slots)
-        self.slots = slots
+    def reserve(self, length: int) -> None:
+        """Have room for so many tokens in each place: at least twice of what there was, so that growing stays rare."""
+        if length > self.capacity:
+            self.capacity = pages(max(length, 2 * self.capacity))
+            for layer in self.layers:
+                layer.grow(self.capacity)
 
-    def join(self, other: Cache) -> None:
-        """Append the rows of another cache of the same model: new ones enter the batch. The smaller of the two grows."""
-        slots = max(self.slots, other.slots)
-        self.resize(slots)
-        other.resize(slots)
-        self.lengths_B = torch.cat((self.lengths_B, other.lengths_B))
-        for layer, more in zip(self.layers, other.layers):
-            layer.join(more)
+
+def pages(tokens: int) -> int:
+    """Tokens rounded up to whole pages."""
+    return -(-tokens // PAGE) * PAGE

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from shoestring.model.cache import Cache, LayerState
+from shoestring.model.cache import Cache, LayerState, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Inputs:
     Attributes:
         documents_BT: document numbers; a token then sees its own document only. None: each row is one.
         cache: decoding state to read and extend; None: the pass keeps nothing.
+        rows: which rows of the cache the tokens belong to; all of them, and every token counts, when not given.
         positions_BT: where each token stands; None means 0 to T-1 in every row.
         rotaries: cosines and sines at those positions, (B or 1, T, 2, D/2), for each way to turn that the model has.
         masks: for each window that the model has, True where a query may see a key, (B, h, T, S); None means plainly causal.
@@ -28,6 +29,7 @@ class Inputs:
 
     documents_BT: Tensor | None = None
     cache: Cache | None = None
+    rows: Rows | None = None
     positions_BT: Tensor | None = None
     rotaries: Mapping[str, Tensor] = field(default_factory=dict)
     masks: Mapping[int | None, Tensor | None] = field(default_factory=dict)
@@ -39,9 +41,9 @@ class Inputs:
     def mask(self, tokens_BT: Tensor, window: int | None) -> Tensor | None:
         """Which keys a query may see."""
         device, length = tokens_BT.device, tokens_BT.shape[1]
-        if self.cache is not None:
+        if self.rows is not None:
             assert self.positions_BT is not None
-            keys_S = torch.arange(self.cache.slots, device=device)
+            keys_S = torch.arange(self.rows.length, device=device)
             queries = self.positions_BT[:, None, :, None]
             return _within(keys_S <= queries, keys_S, queries, window)
         if self.documents_BT is None and (window is None or window >= length):

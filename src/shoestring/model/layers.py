@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,6 @@ NORMS = {RMSNorm: RootMeanSquare, LayerNorm: Standardised}
 """The module of each norm."""
 
 
-def norm(settings: RMSNorm | LayerNorm | None, slot: Slot | None) -> nn.Module:
-    """A norm, or nothing where there is none."""
-    return nn.Identity() if settings is None or slot is None else NORMS[type(settings)](slot, settings.epsilon)
+def norm(settings: RMSNorm | LayerNorm | None, slot: Slot | None) -> Any:
+    """A norm; None where there is none."""
+    return None if settings is None or slot is None else NORMS[type(settings)](slot, settings.epsilon)

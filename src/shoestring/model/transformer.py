@@ -14,15 +14,16 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from shoestring.architecture import GELU, Attention, Layer, ModelConfig, Part, SwiGLU
+from shoestring.architecture import GELU, Attention, Layer, ModelConfig, Part, Slot, SwiGLU
 from shoestring.architecture.slot import Draw
 from shoestring.model.attention import GroupedAttention
-from shoestring.model.cache import Cache, LayerState
+from shoestring.model.cache import LayerState
 from shoestring.model.feedforward import Gated, Plain
 from shoestring.model.inputs import Inputs
 from shoestring.model.layers import dense, embedding, named, norm
@@ -67,32 +68,25 @@ class Block(nn.Module):
 
     def __init__(self, layer: Layer, width: int) -> None:
         super().__init__()
-        slots = named(layer.slots(width))
-        self.parallel = layer.parallel
-        for name, part in layer.parts.items():
-            before, after = slots.get(f"{name}_norm"), slots.get(f"{name}_norm_after")
-            if before is not None:
-                self.add_module(f"{name}_norm", norm(layer.norm, before))
-            self.add_module(name, MODULES[type(part)](part, width))
-            if after is not None:
-                self.add_module(f"{name}_norm_after", norm(layer.norm, after))
+        slots, self.parallel = named(layer.slots(width)), layer.parallel
+        self.mixer_norm, self.mixer_norm_after, self.mixer = self._made("mixer", layer, slots, width)
+        self.feed_forward_norm, self.feed_forward_norm_after, self.feed_forward = self._made("feed_forward", layer, slots, width)
 
     def forward(self, x_BTC: Tensor, inputs: Inputs, state: LayerState | None = None) -> Tensor:
-        mixed_BTC = self._added("mixer", x_BTC, inputs, state)
-        if "feed_forward" not in self._modules:
-            return x_BTC + mixed_BTC
-        if self.parallel:
-            return x_BTC + mixed_BTC + self._added("feed_forward", x_BTC)
-        x_BTC = x_BTC + mixed_BTC
-        return x_BTC + self._added("feed_forward", x_BTC)
+        mixed_BTC = self.mixer(x_BTC if self.mixer_norm is None else self.mixer_norm(x_BTC), inputs, state)
+        mixed_BTC = x_BTC + (mixed_BTC if self.mixer_norm_after is None else self.mixer_norm_after(mixed_BTC))
+        if self.feed_forward is None:
+            return mixed_BTC
+        read_BTC = x_BTC if self.parallel else mixed_BTC
+        thought_BTC = self.feed_forward(read_BTC if self.feed_forward_norm is None else self.feed_forward_norm(read_BTC))
+        return mixed_BTC + (thought_BTC if self.feed_forward_norm_after is None else self.feed_forward_norm_after(thought_BTC))
 
-    def _added(self, name: str, x_BTC: Tensor, *more: Any) -> Tensor:
-        """What a part adds to the stream, through the norms around it."""
-        modules = self._modules
-        for step, extra in ((f"{name}_norm", ()), (name, more), (f"{name}_norm_after", ())):
-            if (module := modules.get(step)) is not None:
-                x_BTC = module(x_BTC, *extra)
-        return x_BTC
+    @staticmethod
+    def _made(name: str, layer: Layer, slots: dict[str, Slot], width: int) -> tuple[Any, Any, Any]:
+        """The norms before and after a part, and it; None for what there is not."""
+        part = layer.parts.get(name)
+        module = None if part is None else MODULES[type(part)](part, width)
+        return norm(layer.norm, slots.get(f"{name}_norm")), norm(layer.norm, slots.get(f"{name}_norm_after")), module
 
 
 class Transformer(nn.Module):
@@ -134,8 +128,8 @@ class Transformer(nn.Module):
 
         Args:
             tokens_BT: token numbers, int64; what the blocks before gave, (B, T, C), when `layers` begins later than the first.
-            inputs: facts about the tokens; each row is one document from position 0 when not given. A cache in it is extended:
-                call its `advance` afterwards.
+            inputs: facts about the tokens; each row is one document from position 0 when not given. A cache in it is written
+                to: call its `advance` afterwards.
             read: sees the normalised last layer and the head.
             visit: goes through one block.
             layers: blocks to go through; when the last is not among them, what it would read comes out.
@@ -148,8 +142,7 @@ class Transformer(nn.Module):
 
     def numbered(self, layers: slice = ALL) -> Iterator[tuple[int, Block]]:
         """Blocks with their numbers."""
-        for number in range(len(self.blocks))[layers]:
-            yield number, self.blocks[number]  # type: ignore[misc]
+        return islice(enumerate(self.blocks), layers.start, layers.stop)  # type: ignore[arg-type]
 
     def prepared(self, tokens_BT: Tensor, inputs: Inputs | None = None) -> Inputs:
         """The inputs with what all blocks share of them: positions, rotary tables, masks."""
@@ -157,8 +150,9 @@ class Transformer(nn.Module):
         if inputs.masks:
             return inputs
         if inputs.cache is not None:
-            inputs = replace(inputs, positions_BT=inputs.cache.positions(length))
-        slots = length if inputs.cache is None else inputs.cache.slots
+            rows = inputs.rows or inputs.cache.rows(length)
+            inputs = replace(inputs, rows=rows, positions_BT=rows.positions(length))
+        slots = length if inputs.cache is None else inputs.cache.capacity
         where = (None, slice(length)) if inputs.positions_BT is None else inputs.positions_BT
         return replace(
             inputs,
@@ -175,10 +169,6 @@ class Transformer(nn.Module):
         if places is None:
             places = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
         return x_BTC + self.positions(places)
-
-    def new_cache(self, batch: int, slots: int) -> Cache:
-        """Empty decoding state for so many rows of so many tokens at the most."""
-        return Cache(self, batch, slots)
 
     def initialise(self, seed: int = 0) -> Transformer:
         """Draw weights as GPT-2 did: normal with deviation 0.02, the projections into the residual stream scaled down by
