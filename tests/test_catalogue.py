@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def test_every_setting_says_what_it_means_and_takes(name: str) -> None:
     text = catalogue.explain(name)
     assert all(f"\n  {key}: " in text for key in found)
     assert all(part in text for part in (kind.paper, *kind.reads, *kind.uses, kind.gives))
+    idea = sys.modules[kind.__module__].__doc__ or ""
+    assert len(idea.split()) >= 40, f"{kind.__module__}: write the idea, its formula with a legend and the paper"
 
 
 @pytest.mark.parametrize("name", sorted(techniques()))

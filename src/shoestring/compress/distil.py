@@ -2,7 +2,8 @@
 
     loss = (1 - alpha) * temperature^2 * divergence(student, teacher at that temperature) + alpha * cross-entropy of the text
 
-`divergence.py` has the divergences. Zeros of a pruned student stay zero.
+What a teacher gives to the tokens that did not come says which would have fitted as well, so each place teaches more than the
+text does (Hinton et al., arXiv 1503.02531). The divergence is one of `kind`'s. Zeros of a pruned student stay zero.
 
 B batch, T tokens, N tokens that count, C width, V vocabulary.
 """

@@ -1,4 +1,13 @@
-"""Magnitude pruning: the smallest weights become zero. Needs no data; the bar for pruning (Han et al., arXiv 1506.02626)."""
+"""Magnitude pruning: the smallest weights become zero. Needs no data; the bar for pruning (Han et al., arXiv 1506.02626).
+
+    score_oi = |W_oi|        the share `sparsity` of lowest scores becomes zero, in each row or in each matrix
+
+It takes every input to be of one size. In language models a few are a hundred times larger than others, and small weights on
+them matter: `wanda` counts them in. A pattern n:m keeps n of each m neighbouring inputs, the form that sparse tensor units
+multiply.
+
+O outputs, I inputs.
+"""
 
 from __future__ import annotations
 

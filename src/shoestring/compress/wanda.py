@@ -2,6 +2,10 @@
 
     score_oi = |W_oi| * ||x_i||_2        the lowest scores of each row become zero; nothing else changes
 
+A language model has inputs of very different size, and a small weight on a large one moves the output more than a large weight
+on a small one. The norms are seen in one pass over some calibration text, block after block, each fed by the pruned ones
+before it.
+
 O outputs, I inputs, N tokens.
 """
 

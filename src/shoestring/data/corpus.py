@@ -1,6 +1,9 @@
 """Text in: files of the user's own, or the embedded default, as one corpus artifact with its provenance.
 
 Every document gets a unique id and its place in the order; a content hash (SHA-256 over ids and texts) says which text it was.
+Documents of white space alone are left out. A `limit` keeps the documents whose ids have the smallest hashes: an even sample
+that no order of files bends, and that only grows when the limit does. The default, "python-stdlib", is the standard library of
+the running Python: its source as "code", its docstrings as "prose", some 13 MB without a download.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Exact duplicates: documents whose text is the same up to white space; the first one stays (Lee et al., arXiv 2107.06499).
 
-Two 64-bit hashes with different seeds stand for a text: among a billion documents the chance of one false match is 1e-21.
+A model learns by heart what it reads often, and computation spent on a copy teaches nothing new. Two 64-bit hashes with
+different seeds stand for a text: among a billion documents the chance of one false match is 1e-21.
 """
 
 from __future__ import annotations

@@ -1,5 +1,14 @@
 """Quality rules: documents that fail a rule go; each drop is counted under the first rule it failed.
 
+Gopher's rules (Rae et al., arXiv 2112.11446, appendix A1.1) tell prose by counts from menus, lists and other debris. What
+stays has
+
+    50 to 100,000 words of 3 to 10 characters on average, 80 % of them with a letter, and two of eight stop words
+    at most one symbol (# or an ellipsis) in ten words, 90 % of its lines with a bullet, 30 % that end in an ellipsis
+    at most 30 % of its lines and of its paragraphs repeated, with 20 % of the characters
+    at most 20, 18, 16 % of the characters in its most frequent 2-, 3-, 4-gram
+    at most 15, 14, 13, 12, 11, 10 % of the characters in repeated 5- to 10-grams
+
 The rules were written for prose and destroy source code (few stop words, many symbols), so sources that hold code are exempt.
 """
 

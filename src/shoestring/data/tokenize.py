@@ -1,7 +1,10 @@
 """Text to tokens: train a byte-level BPE tokenizer (or take one), encode every document, hold some documents out.
 
-Byte pair encoding (Sennrich et al., arXiv 1508.07909) on bytes, trained by `rustbpe`; a document is held out by the hash of
-its id alone, so the split does not change with order, seed, or what else is in the corpus.
+Byte pair encoding (Sennrich et al., arXiv 1508.07909) starts from the 256 bytes and makes the most frequent pair of neighbours
+one new entry, again and again, until the vocabulary is full; a text is encoded by the same merges in the same order. So any
+text can be written, and frequent words are one token: fewer tokens to compute for the same text. Training is done by
+`rustbpe`. A document is held out by the hash of its id alone, so the split does not change with order, seed, or what else is
+in the corpus.
 """
 
 from __future__ import annotations

@@ -1,4 +1,14 @@
-"""All figures of one model at once, and the technique that writes them for a recipe's ledger."""
+"""All figures of one model at once, and the technique that writes them for a recipe's ledger.
+
+With L the summed loss in nats of N tokens that stand for U bytes of UTF-8, p the distributions of an earlier step's model, q
+ours:
+
+    perplexity = exp(L / N);  bits per byte = L / (U ln 2);  divergence = mean of sum_v p(v) (ln p(v) - ln q(v))
+
+Bits per byte compares models whose tokenizers differ; the divergence and the share of places where both hold the same token
+likeliest say how faithful a compressed model is, whatever is right (arXiv 2109.03228). Each figure has a 95 % interval over
+windows or rows. Tasks are files of questions: the answer whose text is likeliest counts, or an exact continuation.
+"""
 
 from __future__ import annotations
 

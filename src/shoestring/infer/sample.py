@@ -1,4 +1,11 @@
-"""Text from the newest checkpoint, so that a person sees what a run has made: prompts in, continuations out."""
+"""Text from the newest checkpoint, so that a person sees what a run has made: prompts in, continuations out.
+
+    p = softmax(logits / temperature), of the `top_k` likeliest tokens, of those that together reach the share `top_p`
+
+Nucleus sampling (top-p, arXiv 1904.09751) cuts the long tail of unlikely tokens where the model is sure and leaves choice
+where it is not. All prompts are answered in one batch with their keys and values kept, and an answer that ends makes room
+(continuous batching, as Orca's): reading the weights, most of the time of a step, is shared by all.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""Planning as a step of a recipe: what is left of the budget becomes a model, tokens, steps and rates."""
+"""Planning as a step of a recipe: what is left of the budget becomes a model, tokens, steps and rates.
+
+    L(N, D) = E + A / N^alpha + B / D^beta        (Chinchilla, arXiv 2203.15556, equation 2; nats per token)
+    steps(shape) = least over the limits of (limit x (1 - reserve) - what later steps cost) / cost of a step
+
+For a given computation, 6 N D operations, a larger model learns more from a token but sees fewer of them: there is a best
+size. Shapes on a ladder of widths get as many steps as the budget allows each; the one with the least L wins. Repeated tokens
+count less (arXiv 2305.16264). Batch and learning rate follow Step Law (arXiv 2503.04715).
+
+N parameters, D tokens.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
-"""Pretraining: a model learns from scratch to foretell the next token.
+"""Pretraining: a model learns from scratch to predict the next token.
 
-What is not set follows from the plan; without a plan the learning rate is Kaplan's 0.003239 - 0.0001395 ln N for N parameters
-(arXiv 2001.08361, equation D.1), and the text is read once.
+    loss = -mean over all places t of ln p(token t+1 | tokens up to t)
+
+Gradient steps on batches of windows that a seed shuffles, each seen once before any is seen again; the learning rate rises in a
+warm-up, then follows the schedule. What is not set follows from the plan; without a plan the learning rate is Kaplan's
+0.003239 - 0.0001395 ln N for N parameters (arXiv 2001.08361, equation D.1), and the text is read once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,13 @@
-"""LoRA as a step of a recipe: adapters learn on tokens or on conversations, and are merged into the checkpoint."""
+"""LoRA as a step of a recipe: adapters learn on tokens or on conversations, and are merged into the checkpoint.
+
+    y = x W^T + s (x A^T) B^T,    s = alpha / rank,  or alpha / sqrt(rank) (rsLoRA, arXiv 2312.03732)
+
+The matrix W stays frozen, and its change is learned as a product of two thin ones (arXiv 2106.09685): there are gradients and
+moments for a hundredth of the weights, so tuning fits where full training does not. B starts as zeros, so training begins at
+the model itself. Merging, W + s B A, leaves a model that costs what it did before.
+
+K inputs, N outputs, R rank: W is N x K, A is R x K, B is N x R.
+"""
 
 from __future__ import annotations
 
