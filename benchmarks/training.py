@@ -33,7 +33,7 @@ import torch
 from shoestring.architecture import ModelConfig, counts
 from shoestring.data.loader import Loader
 from shoestring.model import Transformer
-from shoestring.train import Callback, Training, train
+from shoestring.train import Around, Callback, Plan, Training, train
 
 PEAK = 989.5e12
 GPT2 = {"vocabulary": 50304, "width": 768, "layers": 12, "heads": 12, "context": 1024}
@@ -90,12 +90,9 @@ def ours(args: argparse.Namespace, shape: dict[str, int], data: np.ndarray, warm
     log = train(
         model,
         loader,
+        Plan(warm + args.steps, 6e-4, min(10, warm + args.steps), micro_batches=args.batch // args.micro),
         settings=Training(**{"precision": "bf16", "compile": compiled, "log_every": 5, **settings}),
-        steps=warm + args.steps,
-        learning_rate=6e-4,
-        warmup=min(10, warm + args.steps),
-        micro_batches=args.batch // args.micro,
-        callbacks=[window],
+        around=Around(callbacks=(window,)),
     )
     found = window.close(args.steps * args.batch * config.context)
     return {**found, "loss": log[-1]["loss"]}
@@ -284,9 +281,8 @@ def profile(args: argparse.Namespace) -> None:
     loader = Loader(data, np.array([0, len(data)]), args.batch, config.context, seed=1)
     record = Record()
     settings = Training(precision="bf16", compile="regional")
-    train(
-        model, loader, settings=settings, steps=5, learning_rate=6e-4, micro_batches=args.batch // args.micro, callbacks=[record]
-    )
+    plan = Plan(5, 6e-4, micro_batches=args.batch // args.micro)
+    train(model, loader, plan, settings=settings, around=Around(callbacks=(record,)))
     print(record.recorder.key_averages().table(sort_by="self_cuda_time_total", row_limit=40, max_name_column_width=70))
 
 

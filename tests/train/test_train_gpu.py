@@ -12,7 +12,7 @@ from shoestring.data.batch import IGNORED
 from shoestring.data.loader import Loader
 from shoestring.measure import Meter, find
 from shoestring.model import Transformer
-from shoestring.train import KeepZeros, Training, train
+from shoestring.train import Around, KeepZeros, Plan, Training, train
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -29,14 +29,14 @@ def loop():
 
 def _run(loop, settings, **more):
     model = Transformer(CONFIG).initialise(0).cuda()
-    more = {"steps": 30, "learning_rate": 5e-3, "warmup": 3, "decay": 6, **more}
-    return model, [e["loss"] for e in train(model, loop.batches, settings=settings, **more)]
+    _, log = loop.run(model, 30, settings, decay=6, **more)
+    return model, [entry["loss"] for entry in log]
 
 
 def test_equal_to_the_cpu_in_float32(loop):
     _, found = _run(loop, Training(log_every=1))
     model = Transformer(CONFIG).initialise(0)
-    log = train(model, loop.batches, settings=Training(log_every=1), steps=30, learning_rate=5e-3, warmup=3, decay=6)
+    _, log = loop.run(model, 30, decay=6)
     assert found == pytest.approx([entry["loss"] for entry in log], rel=2e-3)
 
 
@@ -53,9 +53,9 @@ def test_compiled_is_close_to_plain(loop, precision, chunk):
 
 
 def test_goes_on_bit_for_bit_when_deterministic(loop, tmp_path, monkeypatch):
-    from shoestring.train import loop as inner
+    from shoestring.train import journal
 
-    monkeypatch.setattr(inner, "SAVING", 1e9)
+    monkeypatch.setattr(journal, "SAVING", 1e9)
     settings = Training(log_every=1, precision="bf16", deterministic=True, checkpoint_every=1e-9)
     expected, _ = _run(loop, settings)
     again, _ = _run(loop, settings)
@@ -86,9 +86,8 @@ def test_reads_ahead_measures_energy_and_keeps_zeros():
     with Meter(find("h200")) as meter:
         settings = Training(log_every=5, precision="bf16", compile="regional")
         log = train(
-            model, loader, settings=settings, steps=40, learning_rate=1e-2, meter=meter,
-            progress=lambda text, done=None: said.append(text),
-            callbacks=[KeepZeros(model)],
+            model, loader, Plan(40, 1e-2), settings=settings,
+            around=Around(meter=meter, progress=lambda text, done=None: said.append(text), callbacks=(KeepZeros(model),)),
         )  # fmt: skip
     assert log[-1]["loss"] < 1.0
     assert model.blocks[0].feed_forward.up.weight[::2].abs().max() == 0

@@ -11,7 +11,7 @@ from shoestring.data.batch import IGNORED
 from shoestring.errors import SettingError, ShoestringError
 from shoestring.measure import Meter, find
 from shoestring.model import Transformer
-from shoestring.train import Callback, KeepZeros, Training, train
+from shoestring.train import Around, Callback, KeepZeros, Loss, Plan, Training, next_token, train
 from shoestring.train.optimizers import decayed
 
 CONFIG = ModelConfig(vocabulary=61, width=32, layers=2, heads=4, kv_heads=2, context=16)
@@ -66,10 +66,9 @@ def naive(steps, rate, warmup, decay, weight_decay=0.1, clip=1.0, dtype=torch.fl
     return losses
 
 
-def run(model=None, steps=12, settings=None, **more):
-    model = model or fresh()
-    more = {"learning_rate": 5e-3, "warmup": 3, "decay": 4, **more}
-    return model, train(model, batches, settings=settings or Training(log_every=1), steps=steps, **more)
+def run(model=None, steps=12, settings=None, learning_rate=5e-3, warmup=3, decay=4, micro_batches=1, **around):
+    model, plan = model or fresh(), Plan(steps, learning_rate, warmup, decay, micro_batches)
+    return model, train(model, batches, plan, settings=settings or Training(log_every=1), around=Around(**around))
 
 
 @pytest.mark.parametrize("chunk", [0, 7, 8192])
@@ -184,6 +183,16 @@ def test_log_and_meter():
         assert word in said[-1], word
     _, every = run()
     assert log[0]["loss"] == pytest.approx(sum(e["loss"] for e in every[:5]) / 5, rel=1e-6)
+
+
+def test_figures_are_divided_as_the_loss_is_and_logged():
+    def objective(model, batch):
+        loss = next_token()(model, batch)
+        return Loss(loss.total, loss.count, {"twice": 2 * loss.total.detach()})
+
+    plan = Plan(4, 5e-3, micro_batches=3)
+    log = train(fresh(), batches, plan, objective, Training(log_every=2))
+    assert [entry["twice"] for entry in log] == pytest.approx([2 * entry["loss"] for entry in log])
 
 
 def test_a_loss_that_is_not_finite_ends_in_one_line():

@@ -10,7 +10,7 @@ import torch
 
 from shoestring.architecture import ModelConfig
 from shoestring.model import Transformer
-from shoestring.train import Callback, Training, loop, train
+from shoestring.train import Around, Callback, Plan, Training, journal, train
 from shoestring.train.optimizers import OPTIMIZERS, decayed
 
 CONFIG = ModelConfig(vocabulary=13, width=16, layers=1, heads=2, context=8)
@@ -23,10 +23,10 @@ def counting(step: int) -> dict[str, torch.Tensor]:
     return {"tokens": rows_BT[:, :-1], "targets": rows_BT[:, 1:]}
 
 
-def learned(name: str, **more: Any) -> tuple[list[float], Transformer]:
+def learned(name: str, **around: Any) -> tuple[list[float], Transformer]:
     model = Transformer(CONFIG).initialise(0)
     settings = Training(optimizer=name, log_every=1, checkpoint_every=1e-9)
-    log = train(model, counting, settings=settings, steps=30, learning_rate=3e-3, **more)
+    log = train(model, counting, Plan(30, 3e-3), settings=settings, around=Around(**around))
     return [entry["loss"] for entry in log], model
 
 
@@ -42,11 +42,11 @@ class Dies(Callback):
 
 @EACH
 def test_it_learns_and_a_restart_ends_with_the_same_bits(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "SAVING", 1e9)
+    monkeypatch.setattr(journal, "SAVING", 1e9)
     losses, whole = learned(name)
     assert losses[-1] < 0.8 * losses[0]
     with pytest.raises(Stop):
-        learned(name, scratch=tmp_path, callbacks=[Dies()])
+        learned(name, scratch=tmp_path, callbacks=(Dies(),))
     notes: list[str] = []
     _, again = learned(name, scratch=tmp_path, note=notes.append)
     assert "goes on at step" in notes[0]

@@ -14,6 +14,7 @@ import torch
 from shoestring.errors import FileError
 from shoestring.train import Training
 from shoestring.train.clock import Clock
+from shoestring.train.stepping import STEPPERS
 
 PROGRAM = """
 import importlib.util, sys, time, torch
@@ -26,7 +27,7 @@ class Noise(loop.Callback):
             model.final_norm.weight += 1e-3 * torch.randn(32)   # draws from the generator that a restart must restore
         time.sleep({pause})
 torch.manual_seed(5)
-import shoestring.train.loop; shoestring.train.loop.SAVING = 1e9
+import shoestring.train.journal; shoestring.train.journal.SAVING = 1e9
 model, log = loop.run(steps=40, settings=loop.Training(log_every=7, checkpoint_every={every}), micro_batches=2,
     callbacks=[Noise()], scratch=Path({scratch!r}), note=print, decay=10)
 torch.save([p.detach() for p in model.parameters()], {out!r})
@@ -81,7 +82,7 @@ class _Stop(Exception):
     pass
 
 
-def _interrupted(loop, scratch, at=9, **more):
+def _interrupted(loop, scratch, at=9, settings=None, **more):
     """A run that dies in step `at`, with a restart point after every step."""
 
     class Die(loop.Callback):
@@ -89,16 +90,17 @@ def _interrupted(loop, scratch, at=9, **more):
             if step == at:
                 raise _Stop
 
+    hasty = Training(**(settings or {}), log_every=1, checkpoint_every=1e-9)
     with pytest.raises(_Stop):
-        loop.run(scratch=scratch, settings=Training(log_every=1, checkpoint_every=1e-9), callbacks=[Die()], **more)
+        loop.run(scratch=scratch, settings=hasty, callbacks=[Die()], **more)
 
 
 @pytest.fixture
 def _hasty(monkeypatch):
     """Restart points as often as asked, however long they take."""
-    from shoestring.train import loop
+    from shoestring.train import journal
 
-    monkeypatch.setattr(loop, "SAVING", 1e9)
+    monkeypatch.setattr(journal, "SAVING", 1e9)
 
 
 @pytest.mark.usefixtures("_hasty")
@@ -115,6 +117,20 @@ def test_a_damaged_restart_point_is_named_and_the_one_before_it_used(loop, tmp_p
     model, _ = loop.run(scratch=tmp_path, note=notes.append)
     assert any("step-000000009" in text and "damaged" in text for text in notes)
     assert "training goes on at step 8 of 12" in notes
+    assert all(torch.equal(a, b) for a, b in zip(expected.parameters(), model.parameters(), strict=True))
+
+
+@pytest.mark.usefixtures("_hasty")
+@pytest.mark.parametrize("name", STEPPERS)
+def test_every_way_to_step_learns_and_goes_on_bit_for_bit(loop, tmp_path, name):
+    settings = {"stepper": name}
+    torch.manual_seed(1)
+    expected, log = loop.run(steps=20, settings=Training(**settings, log_every=1))
+    assert min(entry["loss"] for entry in log[-3:]) < log[0]["loss"] - 0.1
+    torch.manual_seed(1)
+    _interrupted(loop, tmp_path, steps=20, settings=settings)
+    torch.manual_seed(2)  # the generator is restored too
+    model, _ = loop.run(steps=20, settings=Training(**settings, log_every=1), scratch=tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(expected.parameters(), model.parameters(), strict=True))
 
 

@@ -10,7 +10,7 @@ from shoestring.architecture import counts as model_cost
 from shoestring.data.batch import Batch
 from shoestring.measure import find
 from shoestring.model import Transformer
-from shoestring.train import cost, next_token, probe, train
+from shoestring.train import Around, Plan, cost, next_token, probe, train
 
 CPU, GPU = find("cpu"), find("h200")
 SMALL = ModelConfig(vocabulary=211, width=64, layers=2, heads=2, context=32)
@@ -151,5 +151,5 @@ def test_a_trained_step_counts_the_flops_that_cost_foretells() -> None:
 
     model = Transformer(SMALL).initialise(0)
     with Meter(CPU) as meter:
-        train(model, lambda step: batch_of(SMALL, 4, 32), steps=2, learning_rate=1e-3, meter=meter)
+        train(model, lambda step: batch_of(SMALL, 4, 32), Plan(2, 1e-3), around=Around(meter=meter))
     assert meter.usage.flops.value == pytest.approx(model_cost.training_flops(SMALL, 2 * 4 * 32, 32))

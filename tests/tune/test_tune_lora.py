@@ -48,24 +48,24 @@ def test_learns_and_merges(state: State, work: Callable[..., Work], batch_BT: to
 
 
 def test_the_same_again_and_after_a_kill(state: State, work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch) -> None:
-    from shoestring.train import Training, loop
+    from shoestring.train import Training, update
 
     step = LoRA(rank=2, steps=6, batch=2, context=16, dropout=0.3)
     torch.manual_seed(3)
     whole = step.apply(state, work("whole")).checkpoint
-    real, made = loop._Run.step, []
+    real, made = update.move, []
 
-    def dies(run: object, batch: object) -> None:
+    def dies(*step: object) -> torch.Tensor:
         if len(made) == 4:
             raise KeyboardInterrupt
         made.append(1)
-        real(run, batch)
+        return real(*step)
 
     job = work("killed")
     # A restart point after each step.
     monkeypatch.setattr("shoestring.tune.lora.Training", lambda **settings: Training(**{**settings, "checkpoint_every": 1e-9}))
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "step", dies)
+        patch.setattr(update, "move", dies)
         torch.manual_seed(3)
         with pytest.raises(KeyboardInterrupt):
             step.apply(state, job)

@@ -10,6 +10,7 @@ B batch, T tokens, N tokens that count, C width, V vocabulary.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
@@ -20,15 +21,14 @@ from shoestring import artifact
 from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import forward_flops, training_flops
 from shoestring.compress import cost, finite
-from shoestring.compress.base import Count, Note, refuse_packed
+from shoestring.compress.base import Count, refuse_packed
 from shoestring.compress.divergence import Kind, Mix
 from shoestring.data.batch import IGNORED, Batch
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import Inputs, Transformer, hidden, load, load_model, write
-from shoestring.progress import Progress, showing, silent
 from shoestring.technique import Part, Prediction, Sketch, State, StepName, Technique, Work
-from shoestring.train import KeepZeros, Loss, Objective, Training, cut, train, write_log
+from shoestring.train import Around, KeepZeros, Loss, Objective, Plan, Training, cut, train, write_log
 from shoestring.train.chunked import chunked
 
 if TYPE_CHECKING:
@@ -134,15 +134,13 @@ class Distil(Technique):
         teacher: Transformer,
         loader: Loader,
         steps: int,
-        progress: Progress | None = None,
-        note: Note = silent,
-        **loop: Any,
+        around: Around | None = None,
     ) -> list[dict[str, Any]]:
         """Train a student in memory, in place.
 
         Args:
             loader: its batches; `steps` of them.
-            loop: more arguments of `train.train`, such as `scratch` and `meter`.
+            around: what stands around the loop, such as a folder for restart points.
 
         Returns:
             The training loop's log.
@@ -163,27 +161,22 @@ class Distil(Technique):
         teacher = teacher.to(device).eval().requires_grad_(False)
         keep = KeepZeros(student)
         how = "Jensen-Shannon divergence" if self.kind == "jsd" else f"{self.kind} KL"
-        note(f"distilling by {how} in {steps} steps; zeros stay in {len(keep.masks)} matrices")
+        around = around or Around()
+        around.note(f"distilling by {how} in {steps} steps; zeros stay in {len(keep.masks)} matrices")
         settings = Training(
             schedule="cosine",
             weight_decay=0.0,
             precision=self.precision or ("bf16" if device.type == "cuda" else "fp32"),
             log_every=max(1, steps // 50),
         )
-        with showing(progress) as progress:
-            return train(
-                student,
-                loader,
-                objective(teacher, Mix(self.kind, self.temperature, self.alpha)),
-                settings,
-                steps=steps,
-                learning_rate=self.learning_rate,
-                warmup=int(self.warmup * steps),
-                callbacks=(keep,),
-                progress=progress,
-                note=note,
-                **loop,
-            )
+        return train(
+            student,
+            loader,
+            Plan(steps, self.learning_rate, int(self.warmup * steps)),
+            objective(teacher, Mix(self.kind, self.temperature, self.alpha)),
+            settings,
+            replace(around, callbacks=(*around.callbacks, keep)),
+        )
 
     def apply(self, state: State, work: Work) -> State:
         """Train the newest checkpoint from its teacher, and write it with the log."""
@@ -207,12 +200,14 @@ class Distil(Technique):
             teacher,
             loader,
             steps,
-            work.progress,
-            work.note,
-            scratch=work.scratch / "distil",
-            meter=work.meter,
-            time_limit=self.time_limit or self.seconds_left(work),
-            flops_per_step=training_flops(config, batch * length, length) + forward_flops(theirs, batch * length, length),
+            Around(
+                scratch=work.scratch / "distil",
+                meter=work.meter,
+                progress=work.progress,
+                note=work.note,
+                time_limit=self.time_limit or self.seconds_left(work),
+                flops=training_flops(config, batch * length, length) + forward_flops(theirs, batch * length, length),
+            ),
         )
         about: dict[str, Any] = {"settings": self.model_dump(mode="json")}
         with artifact.writing(work.out, "checkpoint", about) as folder:

@@ -6,23 +6,27 @@ from shoestring.choice import Table
 from shoestring.technique import Technique
 from shoestring.train.callbacks import Callback, KeepZeros
 from shoestring.train.compiling import COMPILES
+from shoestring.train.log import cut, write_log
 from shoestring.train.loop import train
 from shoestring.train.loss import Loss, Objective, cross_entropy, next_token
 from shoestring.train.optimizers import OPTIMIZERS
+from shoestring.train.parts import Around
 from shoestring.train.precision import PRECISIONS
 from shoestring.train.pretrain import Pretrain
-from shoestring.train.progress import cut, write_log
-from shoestring.train.schedule import SCHEDULES
+from shoestring.train.schedule import SCHEDULES, Plan
 from shoestring.train.settings import FEATURES, Training
+from shoestring.train.stepping import STEPPERS
 from shoestring.train.training_plan import TrainingPlan
 
 __all__ = [
     "TABLES",
     "TECHNIQUES",
+    "Around",
     "Callback",
     "KeepZeros",
     "Loss",
     "Objective",
+    "Plan",
     "Pretrain",
     "Training",
     "TrainingPlan",
@@ -36,4 +40,4 @@ __all__ = [
 TECHNIQUES: tuple[type[Technique], ...] = (Pretrain,)
 
 
-TABLES: tuple[Table[Any], ...] = (*FEATURES, OPTIMIZERS, SCHEDULES, PRECISIONS, COMPILES)
+TABLES: tuple[Table[Any], ...] = (*FEATURES, STEPPERS, OPTIMIZERS, SCHEDULES, PRECISIONS, COMPILES)

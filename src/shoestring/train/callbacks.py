@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
 class Callback:
-    """Two moments of each optimizer step; both do nothing unless overridden."""
+    """Two moments of each optimizer step, and what must outlive a kill; nothing unless overridden."""
 
     def before_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Gradients of the whole batch are there; they are not clipped yet and the weights have not moved."""
 
     def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         """The weights have moved; gradients are still there."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values by name, for a restart point."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from them."""
 
 
 class KeepZeros(Callback):

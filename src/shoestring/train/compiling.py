@@ -6,9 +6,8 @@ blocks compile once; the loop, its callbacks and the loss stay plain Python. Ele
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 from shoestring.choice import Choice, OneOf, Table
 
@@ -16,29 +15,26 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@contextmanager
-def regional(model: nn.Module) -> Iterator[None]:
-    """The embedding, each block and the last norm compiled for fixed shapes while the context is open."""
+def none(model: nn.Module) -> None:
+    """Leave the model as it is."""
+
+
+def regional(model: nn.Module) -> None:
+    """Compile the embedding, each block and the last norm for fixed shapes, when they are first called."""
     import torch
 
-    regions = [*getattr(model, "blocks", []), *filter(None, [getattr(model, "final_norm", None)])]
-    for region in regions:
+    if "embed" in vars(model):  # compiled before
+        return
+    for region in [*getattr(model, "blocks", []), *filter(None, [getattr(model, "final_norm", None)])]:
         region.compile(dynamic=False)
     embed = getattr(model, "embed", None)
     if embed is not None:
         model.embed = torch.compile(embed, dynamic=False)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for region in regions:
-            region._compiled_call_impl = None  # what Module.compile sets; PyTorch has no call that takes it back
-        if embed is not None:
-            del model.embed
 
 
-NONE = Choice("none", nullcontext, "the model runs as it is written", "")
+NONE = Choice("none", none, "the model runs as it is written", "")
 REGIONAL = Choice("regional", regional, "each block compiled once by torch.compile", row="X6", saves=("computation", "memory"))
-COMPILES: Table[Callable[[nn.Module], AbstractContextManager[Any]]] = Table("Training.compile", NONE, REGIONAL)
-"""Each makes of a model the context in which it trains."""
+COMPILES: Table[Callable[[nn.Module], None]] = Table("Training.compile", NONE, REGIONAL)
+"""Each changes a model in place, for good."""
 
 Compile = Annotated[str, OneOf(COMPILES)]

@@ -25,9 +25,11 @@ from shoestring.measure import Hardware
 from shoestring.model import Transformer
 from shoestring.technique import Part, Plain, Prediction, Sketch, State, Technique, Work, configure
 from shoestring.train.compiling import Compile
+from shoestring.train.log import cut, write_log
 from shoestring.train.loop import train
+from shoestring.train.parts import Around
 from shoestring.train.precision import Precision
-from shoestring.train.progress import cut, write_log
+from shoestring.train.schedule import Plan
 from shoestring.train.settings import CHUNK, OptimizerName, Positive, ScheduleName, Training
 from shoestring.train.training_plan import TrainingPlan
 
@@ -147,17 +149,15 @@ class Pretrain(Technique):
         log = train(
             model,
             loader,
+            Plan(plan.steps, plan.learning_rate, plan.warmup, plan.decay, plan.batch // plan.micro_batch),
             settings=settings,
-            steps=plan.steps,
-            learning_rate=plan.learning_rate,
-            warmup=plan.warmup,
-            decay=plan.decay,
-            micro_batches=plan.batch // plan.micro_batch,
-            scratch=work.scratch / "train",
-            meter=work.meter,
-            progress=work.progress,
-            note=work.note,
-            time_limit=self.time_limit or self.seconds_left(work),
+            around=Around(
+                scratch=work.scratch / "train",
+                meter=work.meter,
+                progress=work.progress,
+                note=work.note,
+                time_limit=self.time_limit or self.seconds_left(work),
+            ),
         )
         about = cut(log, plan.steps, self.time_limit)
         return state.with_("checkpoint", _write(model, tokenizer, plan, log, work.out, about))

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from shoestring.architecture import ModelConfig
+from shoestring.data.batch import Batch
 from shoestring.measure import Hardware
 from shoestring.model import Transformer
 from shoestring.train.cost import LOOP_SECONDS, TERMS, amounts
 from shoestring.train.loop import train
 from shoestring.train.precision import Precision
+from shoestring.train.schedule import Plan
 from shoestring.train.settings import Training
 
 Shape = tuple[int, int, int, int, int]
@@ -131,7 +133,7 @@ class _Steps:
         self.settings = Training(precision=precision, compile="regional" if device == "cuda" else "none")
         draw = torch.Generator().manual_seed(0)
         tokens_BT = torch.randint(0, config.vocabulary, (shape[4], shape[3] + 1), generator=draw).to(device)
-        self.batch = {"tokens": tokens_BT[:, :-1].contiguous(), "targets": tokens_BT[:, 1:].contiguous()}
+        self.batch: Batch = {"tokens": tokens_BT[:, :-1].contiguous(), "targets": tokens_BT[:, 1:].contiguous()}
         self.device = device
         self.taken: list[float] = []
 
@@ -139,12 +141,12 @@ class _Steps:
         """Take steps and note their seconds: each alone on a CPU, their mean on a GPU, which runs ahead of the host."""
         marks: list[float] = []
 
-        def batches(step: int) -> object:
+        def batches(step: int) -> Batch:
             marks.append(time.perf_counter())
             return self.batch
 
         # A few steps more than are counted: the first makes the optimizer's state.
-        train(self.model, batches, settings=self.settings, steps=steps + 1, learning_rate=1e-4)  # type: ignore[arg-type]
+        train(self.model, batches, Plan(steps + 1, 1e-4), settings=self.settings)
         if self.device == "cuda":
             torch.cuda.synchronize()
         marks.append(time.perf_counter())

@@ -5,7 +5,7 @@ it falls, so that one trunk serves many budgets. Cosine (arXiv 1608.03983) falls
 line, which did as well or better where both were compared at length (arXiv 2310.07831).
 
 A position is a place in the planned schedule, in steps. Normally it is the step's number; when training must end sooner
-(`bring_forward`), the rest of the schedule is travelled faster, WSD's stable part being left out first.
+(`shorten`), the rest of the schedule is travelled faster, WSD's stable part being left out first.
 """
 
 from __future__ import annotations
@@ -22,64 +22,68 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """A planned course: `steps` in all, `warmup` of them rising, the last `decay` of them falling, `peak` between."""
+class Plan:
+    """How far a training goes and how fast.
 
-    settings: Training
-    steps: int
-    peak: float
-    warmup: int = 0
-    decay: int = 0
-
-    def at(self, position: float) -> float:
-        """Learning rate at a position in [0, steps)."""
-        return self.peak * SCHEDULES[self.settings.schedule](self, position)
-
-
-def planned(settings: Training, steps: int, peak: float, warmup: int, decay: int) -> Schedule:
-    """A schedule whose parts fit together.
+    Attributes:
+        steps: optimizer steps. learning_rate: at the schedule's peak. warmup, decay: first and last steps of the schedule.
+        micro_batches: parts of a batch that pass one after the other.
 
     Raises:
-        SettingError: they don't.
+        SettingError: its parts don't fit together.
     """
-    if steps < 1:
-        raise SettingError(f"training: steps must be at least 1, got {steps}")
-    if not (peak > 0 and math.isfinite(peak)):
-        raise SettingError(f"training: learning_rate must be above 0, got {peak}")
-    if warmup < 0 or decay < 0 or warmup + decay > steps:
-        raise SettingError(
-            f"training: warmup ({warmup}) and decay ({decay}) must be at least 0 and together at most steps ({steps})"
-        )
-    return Schedule(settings, steps, peak, warmup, decay)
+
+    steps: int
+    learning_rate: float
+    warmup: int = 0
+    decay: int = 0
+    micro_batches: int = 1
+
+    def __post_init__(self) -> None:
+        steps, peak, warmup, decay = self.steps, self.learning_rate, self.warmup, self.decay
+        if steps < 1:
+            raise SettingError(f"training: steps must be at least 1, got {steps}")
+        if not (peak > 0 and math.isfinite(peak)):
+            raise SettingError(f"training: learning_rate must be above 0, got {peak}")
+        if warmup < 0 or decay < 0 or warmup + decay > steps:
+            raise SettingError(
+                f"training: warmup ({warmup}) and decay ({decay}) must be at least 0 and together at most steps ({steps})"
+            )
+        if self.micro_batches < 1:
+            raise SettingError(f"training: micro_batches must be at least 1, got {self.micro_batches}")
+
+    def rate(self, settings: Training, position: float) -> float:
+        """Learning rate at a position in [0, steps)."""
+        return self.learning_rate * SCHEDULES[settings.schedule](self, settings, position)
 
 
-def wsd(schedule: Schedule, position: float) -> float:
+def wsd(plan: Plan, settings: Training, position: float) -> float:
     """Share of the peak: rises in `warmup` steps, stays, falls in the last `decay` steps towards the floor."""
-    if position + 1 < schedule.warmup:
-        return (position + 1) / schedule.warmup
-    left = schedule.steps - position
-    if left >= schedule.decay:
+    if position + 1 < plan.warmup:
+        return (position + 1) / plan.warmup
+    left = plan.steps - position
+    if left >= plan.decay:
         return 1.0
-    gone = 1 - left / schedule.decay
-    fall = math.sqrt(gone) if schedule.settings.decay_shape == "sqrt" else gone
-    return schedule.settings.floor + (1 - schedule.settings.floor) * (1 - fall)
+    gone = 1 - left / plan.decay
+    fall = math.sqrt(gone) if settings.decay_shape == "sqrt" else gone
+    return settings.floor + (1 - settings.floor) * (1 - fall)
 
 
-def cosine(schedule: Schedule, position: float) -> float:
+def cosine(plan: Plan, settings: Training, position: float) -> float:
     """Share of the peak: rises in `warmup` steps, then half a cosine down to the floor at the end; `decay` plays no part."""
-    if position + 1 < schedule.warmup:
-        return (position + 1) / schedule.warmup
-    gone = (position - schedule.warmup) / max(1, schedule.steps - schedule.warmup)
-    floor = schedule.settings.floor
+    if position + 1 < plan.warmup:
+        return (position + 1) / plan.warmup
+    gone = (position - plan.warmup) / max(1, plan.steps - plan.warmup)
+    floor = settings.floor
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(max(gone, 0.0), 1.0)))
 
 
-def linear(schedule: Schedule, position: float) -> float:
+def linear(plan: Plan, settings: Training, position: float) -> float:
     """Share of the peak: rises in `warmup` steps, then a straight line down to the floor at the end; `decay` plays no part."""
-    if position + 1 < schedule.warmup:
-        return (position + 1) / schedule.warmup
-    gone = (position - schedule.warmup) / max(1, schedule.steps - schedule.warmup)
-    return 1 - (1 - schedule.settings.floor) * min(max(gone, 0.0), 1.0)
+    if position + 1 < plan.warmup:
+        return (position + 1) / plan.warmup
+    gone = (position - plan.warmup) / max(1, plan.steps - plan.warmup)
+    return 1 - (1 - settings.floor) * min(max(gone, 0.0), 1.0)
 
 
 WSD = Choice(
@@ -92,7 +96,7 @@ SCHEDULES = Table("Training.schedule", WSD, COSINE, LINEAR)
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Span:
     """How steps map to positions: from step `start` on, position = `origin` + (step - start) x `pace`; ends at step `end`."""
 
     end: int
@@ -105,14 +109,14 @@ class Course:
         return self.origin + (step - self.start) * self.pace
 
 
-def bring_forward(schedule: Schedule, course: Course, step: int, left: int) -> Course:
-    """The course that ends after `left` more steps from `step` on, with the decay complete.
+def shorten(plan: Plan, settings: Training, span: Span, step: int, left: int) -> Span:
+    """The span that ends after `left` more steps from `step` on, with the decay complete.
 
     WSD in its stable part skips the rest of that part; if not even the decay fits, it falls faster. In any other place the
     rest of the schedule is travelled at a higher pace.
     """
-    position = course.position(step)
-    falls = schedule.steps - schedule.decay
-    if schedule.settings.schedule == "wsd" and schedule.warmup <= position < falls:
-        position = max(position, float(min(schedule.steps - left, falls)))
-    return Course(step + left, step, position, (schedule.steps - position) / max(1, left))
+    position = span.position(step)
+    falls = plan.steps - plan.decay
+    if settings.schedule == "wsd" and plan.warmup <= position < falls:
+        position = max(position, float(min(plan.steps - left, falls)))
+    return Span(step + left, step, position, (plan.steps - position) / max(1, left))

@@ -11,6 +11,7 @@ from shoestring.train.compiling import Compile
 from shoestring.train.optimizers import OPTIMIZERS
 from shoestring.train.precision import Precision
 from shoestring.train.schedule import SCHEDULES
+from shoestring.train.stepping import StepperName
 
 OptimizerName = Annotated[str, OneOf(OPTIMIZERS)]
 ScheduleName = Annotated[str, OneOf(SCHEDULES)]
@@ -28,6 +29,8 @@ class Training(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    stepper: StepperName = "plain"
+    """What one step does, from a batch to weights that have moved."""
     optimizer: OptimizerName = "adamw"
     """What makes a step of a gradient."""
     betas: tuple[Share, Share] = (0.9, 0.95)

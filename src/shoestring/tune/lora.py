@@ -12,7 +12,6 @@ K inputs, N outputs, R rank: W is N x K, A is R x K, B is N x R.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -24,9 +23,8 @@ from shoestring.architecture.counts import parameters
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import PackedLinear, Transformer, load, write
-from shoestring.progress import Progress, silent
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Word, Work
-from shoestring.train import Training, cut, train, write_log
+from shoestring.train import Around, Plan, Training, cut, train, write_log
 from shoestring.train.precision import Precision
 from shoestring.tune import cost
 from shoestring.tune.adapter import adapters, add_lora, chosen, merge, trainable_parameters
@@ -126,15 +124,13 @@ class LoRA(Technique):
         batches: Loader | Conversations,
         steps: int,
         seed: int = 0,
-        progress: Progress = silent,
-        note: Callable[[str], None] = lambda text: None,
-        **loop: Any,
+        around: Around | None = None,
     ) -> list[dict[str, Any]]:
         """Put adapters on a model in memory and train them; `merge` joins them to it, `save_adapter` writes them.
 
         Args:
             batches: anything with `batch(step)`, such as a `data.Loader` or `Conversations`.
-            loop: more arguments of `train.train`, such as `scratch` and `meter`.
+            around: what stands around the loop, such as a folder for restart points.
 
         Returns:
             The training loop's log.
@@ -145,7 +141,8 @@ class LoRA(Technique):
         add_lora(model, self.rank, self.alpha, self.targets, self.dropout, self.rank_stabilised, self.keep_zeros, seed)
         learned = trainable_parameters(model)
         masked = sum(layer.kept is not None for layer in adapters(model).values())
-        note(
+        around = around or Around()
+        around.note(
             f"lora: {learned:,} parameters learn ({learned / (whole + learned):.2%}), the model is frozen"
             + (", its packed matrices stay packed while it learns" if packed else "")
             + (f"; the zeros of {masked} pruned matrices stay" if masked else "")
@@ -160,14 +157,9 @@ class LoRA(Technique):
         return train(
             model,
             batches if not isinstance(batches, Conversations) else batches.batch,
+            Plan(steps, self.learning_rate, int(self.warmup * steps), micro_batches=self.batch // micro),
             settings=settings,
-            steps=steps,
-            learning_rate=self.learning_rate,
-            warmup=int(self.warmup * steps),
-            micro_batches=self.batch // micro,
-            progress=progress,
-            note=note,
-            **loop,
+            around=around,
         )
 
     def apply(self, state: State, work: Work) -> State:
@@ -185,12 +177,14 @@ class LoRA(Technique):
             batches,
             steps,
             work.seed,
-            work.progress,
-            work.note,
-            scratch=work.scratch / "lora",
-            meter=work.meter,
-            time_limit=self.time_limit or self.seconds_left(work),
-            flops_per_step=cost.step_flops(model.config, self.batch * length, length, adapter),
+            Around(
+                scratch=work.scratch / "lora",
+                meter=work.meter,
+                progress=work.progress,
+                note=work.note,
+                time_limit=self.time_limit or self.seconds_left(work),
+                flops=cost.step_flops(model.config, self.batch * length, length, adapter),
+            ),
         )
         model.cpu()
         unpacked = sum(isinstance(layer.base, PackedLinear) for layer in adapters(model).values())

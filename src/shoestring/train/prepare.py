@@ -1,10 +1,9 @@
-"""What is done to a model from outside so that it trains fast, in one order; all of it is undone afterwards.
+"""What is done to a model so that it trains, in one order, before its optimizer is made; none of it is undone.
 
-    1. kernels      float32 products that remain may use TF32; fixed summation order where asked for; a CPU keeps freed memory
-    2. precision    autocast around each forward pass; weights stay float32
-    3. compile      embedding, each block, last norm: regions, so that twelve equal blocks compile once
+    1. compile      embedding, each block, last norm: regions, so that twelve equal blocks compile once
 
-Recomputation and sharding will come between 2 and 3.
+Around the steps stand the kernels (`kernels`) and around each forward pass the precision (`precision`), which leave the model
+as it is.
 """
 
 from __future__ import annotations
@@ -23,21 +22,22 @@ from shoestring.train.precision import PRECISIONS
 from shoestring.train.settings import Training
 
 
-@contextmanager
-def applied(model: nn.Module, settings: Training, device: torch.device) -> Iterator[None]:
-    """The model, made ready as the settings say while the block runs."""
-    with _kernels(settings, device), COMPILES[settings.compile](model):
-        yield
+def prepare(model: nn.Module, settings: Training) -> None:
+    """Make the model ready as the settings say, in place; a second time changes nothing."""
+    COMPILES[settings.compile](model)
 
 
 def precision(settings: Training, device: torch.device) -> AbstractContextManager[Any]:
-    """The context of one forward pass."""
+    """The context of one forward pass: autocast, or nothing; weights stay float32."""
     dtype = getattr(torch, PRECISIONS[settings.precision])
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
 @contextmanager
-def _kernels(settings: Training, device: torch.device) -> Iterator[None]:
+def kernels(settings: Training, device: torch.device) -> Iterator[None]:
+    """A block in which float32 products that remain may use TF32, sums have a fixed order where asked for, and a CPU keeps
+    freed memory.
+    """
     if device.type != "cuda":
         with held_heap():
             yield

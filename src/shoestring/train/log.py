@@ -36,23 +36,30 @@ CLOCKED = ("seconds", "tokens_per_second", "mfu")
 
 
 def record(
-    *, step: int, tokens: int, loss: float, learning_rate: float, norm: float, seconds: float, rate: float, mfu: float | None
+    step: int,
+    tokens: int,
+    means: dict[str, float],
+    learning_rate: float,
+    norm: float,
+    seconds: float,
+    speed: float,
+    mfu: float | None,
 ) -> dict[str, Any]:
     """One record of the log.
 
     Args:
-        step: steps done. tokens: read up to here. loss: mean over the steps since the last record.
-        norm: of the gradient of this step, before clipping. seconds: spent up to here. rate: tokens per second since the
+        step: steps done. tokens: read up to here. means: of the loss and further figures over the steps since the last record.
+        norm: of the gradient of this step, before clipping. seconds: spent up to here. speed: tokens per second since the
             last record. mfu: likewise; None without hardware to measure against.
     """
     return {
         "step": step,
         "tokens": tokens,
-        "loss": loss,
+        **means,
         "learning_rate": learning_rate,
         "grad_norm": norm,
         "seconds": round(seconds, 3),
-        "tokens_per_second": round(rate, 1),
+        "tokens_per_second": round(speed, 1),
         "mfu": None if mfu is None else round(mfu, 4),
     }
 
