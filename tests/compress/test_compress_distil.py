@@ -15,7 +15,6 @@ from shoestring.architecture import ModelConfig
 from shoestring.compress import RTN, Distil, Magnitude
 from shoestring.compress.distil import objective
 from shoestring.compress.divergence import DIVERGENCES, Mix, divergence
-from shoestring.compress.walk import matrices
 from shoestring.data.batch import IGNORED
 from shoestring.data.loader import Loader
 from shoestring.errors import SettingError
@@ -91,7 +90,7 @@ def loader() -> Loader:
 def test_the_student_comes_nearer_and_zeros_stay(model: Transformer, kind: str) -> None:
     teacher = copy.deepcopy(model)
     Magnitude(sparsity=0.5).apply_to(model)
-    zeros = {name: module.weight == 0 for name, module in matrices(model)}
+    zeros = {name: module.weight == 0 for name, module in model.matrices()}
     batches, loss = loader(), objective(teacher)
     with torch.no_grad():
         before = loss(model, batches.batch(100)).mean.item()
@@ -100,7 +99,7 @@ def test_the_student_comes_nearer_and_zeros_stay(model: Transformer, kind: str) 
         after = loss(model, batches.batch(100)).mean.item()
     assert after < 0.85 * before
     assert log[-1]["loss"] < log[0]["loss"]
-    for name, module in matrices(model):
+    for name, module in model.matrices():
         assert (module.weight[zeros[name]] == 0).all()
         assert (module.weight != 0).float().mean() == pytest.approx(0.5, abs=0.01)
 

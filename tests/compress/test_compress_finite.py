@@ -12,7 +12,7 @@ from torch import Tensor
 from shoestring.compress import GPTQ, RTN, Magnitude, Wanda, grid
 from shoestring.compress.base import Compression
 from shoestring.compress.factor import factor
-from shoestring.compress.walk import matrices, walk
+from shoestring.compress.walk import Live, walk
 from shoestring.errors import NotFinite
 from shoestring.model import Transformer
 from tests.compress.test_compress_walk import Watching
@@ -32,7 +32,7 @@ def test_a_weight_that_is_not_finite_is_named(
     before = copy.deepcopy(model)
     with pytest.raises(NotFinite, match=rf"{technique.name}: {name}: 1 of [\d,]+ values are not finite"):
         technique.apply_to(model, calibration)  # type: ignore[attr-defined]
-    for (_, ours), (_, theirs) in zip(matrices(model), matrices(before)):
+    for (_, ours), (_, theirs) in zip(model.matrices(), before.matrices()):
         torch.testing.assert_close(ours.weight, theirs.weight, rtol=0, atol=0, equal_nan=True)
 
 
@@ -49,11 +49,11 @@ def test_activations_that_overflow_are_refused_at_the_matrix_that_meets_them(
 def test_the_walk_refuses_for_any_method(model: Transformer, calibration: Tensor) -> None:
     for factor_, message in ((math.nan, "its weight"), (math.inf, "its weight")):
         with pytest.raises(NotFinite, match=rf"blocks\.0\.mixer\.query: {message}"):
-            walk(copy.deepcopy(model), calibration, Watching(factor_))
+            walk(Live(copy.deepcopy(model)), calibration, Watching(factor_))
     with torch.no_grad():
         model.blocks[0].feed_forward.up.weight[0, 0] = math.nan
     with pytest.raises(NotFinite, match=r"blocks\.0\.feed_forward\.up: 1 of"):
-        walk(model, calibration, Watching())
+        walk(Live(model), calibration, Watching())
 
 
 @pytest.mark.parametrize("value", BAD)

@@ -14,7 +14,6 @@ from torch import Tensor
 from shoestring.architecture import ModelConfig
 from shoestring.compress import GPTQ, RTN, grid
 from shoestring.compress.rtn import round_to_nearest
-from shoestring.compress.walk import matrices
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import PackedLinear, Transformer
@@ -73,19 +72,19 @@ def test_searching_never_loses(symmetric: bool) -> None:
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_packed_layers_hold_exactly_the_codes(model: Transformer, bits: int, symmetric: bool) -> None:
-    before = {name: module.weight.detach().clone() for name, module in matrices(model)}
+    before = {name: module.weight.detach().clone() for name, module in model.matrices()}
     report = RTN(bits=bits, group_size=32, symmetric=symmetric).apply_to(model)
-    for name, module in matrices(model):
+    for name, module in model.matrices():
         assert isinstance(module, PackedLinear)
         codes, points = round_to_nearest(before[name], bits, 32, symmetric)
-        assert torch.equal(module.dequantize(), points.values(codes))
+        assert torch.equal(module.weight_rows(), points.values(codes))
     extra = 16 if symmetric else 16 + bits
     assert report["bits_per_weight"] == pytest.approx(bits + extra / 32, rel=0.02)
 
 
 def test_one_group_to_each_output(model: Transformer) -> None:
     RTN(bits=8, group_size=-1).apply_to(model)
-    assert all(module.group_size == module.in_features for _, module in matrices(model))
+    assert all(module.group_size == module.in_features for _, module in model.matrices())
 
 
 def shaped(width: int, inner: int) -> Transformer:
@@ -100,7 +99,7 @@ def test_a_group_size_that_does_not_divide_is_refused_with_usual_ones(width: int
     model = shaped(width, inner)
     with pytest.raises(SettingError, match=rf"rtn\.group_size: 80 does not divide.*{width}.*mixer\.query.*{advice}"):
         RTN(group_size=80).apply_to(model)
-    assert not any(isinstance(module, PackedLinear) for _, module in matrices(model))
+    assert not any(isinstance(module, PackedLinear) for _, module in model.matrices())
 
 
 @pytest.mark.parametrize(("width", "inner", "size"), [(128, 256, 128), (192, 512, 64), (128, 160, 32), (72, 192, -1)])
@@ -110,7 +109,7 @@ def test_the_group_size_follows_from_the_model(width: int, inner: int, size: int
     report = RTN().apply_to(model, note=said.append)
     assert report["settings"]["group_size"] == size
     assert ("one group to each output" if size == -1 else f"groups of {size}") in said[0]
-    for _, module in matrices(model):
+    for _, module in model.matrices():
         assert module.group_size == (module.in_features if size == -1 else size)
     predicted = RTN().predict(Sketch(model=model.config), hardware).sketch
     assert predicted.bits_per_weight == pytest.approx(report["bits_per_weight"])
@@ -149,7 +148,7 @@ def test_positive_scales_of_a_model(model: Transformer, calibration: Tensor) -> 
     for technique in (RTN(group_size=32, scales="positive"), GPTQ(group_size=32, scales="positive")):
         changed = copy.deepcopy(model)
         technique.apply_to(changed, calibration)
-        assert all((module.weight_scale > 0).all() for _, module in matrices(changed))
+        assert all((module.weight_scale > 0).all() for _, module in changed.matrices())
 
 
 @pytest.mark.parametrize("wrong", [{"bits": 1}, {"bits": 9}, {"group_size": 0}, {"group_size": -2}, {"search": "best"}])

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from shoestring.architecture import ModelConfig
 from shoestring.compress import Magnitude, Wanda, prune
-from shoestring.compress.walk import matrices
 from shoestring.errors import SettingError
 from shoestring.model import Transformer
 
@@ -52,7 +51,7 @@ def test_wanda_equals_a_plain_version(model: Transformer, calibration: Tensor) -
 
     plain = copy.deepcopy(model)
     Wanda(sparsity=0.4, precision="fp32").apply_to(model, calibration)
-    for _, module in matrices(plain):
+    for _, module in plain.matrices():
         caught: list[Tensor] = []
         hook = module.register_forward_pre_hook(lambda _, arguments, caught=caught: caught.append(arguments[0]))
         with torch.no_grad():
@@ -62,7 +61,7 @@ def test_wanda_equals_a_plain_version(model: Transformer, calibration: Tensor) -
         weight = module.weight.data
         for row in weight:
             row[(row.double().abs() * norms).argsort()[: int(0.4 * weight.shape[1])]] = 0
-    ours, theirs = dict(matrices(model)), dict(matrices(plain))
+    ours, theirs = dict(model.matrices()), dict(plain.matrices())
     for name, module in theirs.items():
         assert torch.equal(ours[name].weight, module.weight), name
 
@@ -73,15 +72,15 @@ def test_patterns_in_a_model(model: Transformer, calibration: Tensor, pattern: s
     report = kind(pattern=pattern).apply_to(model, calibration)
     size = int(pattern[-1])
     assert report["sparsity"] == 0.5
-    for _, module in matrices(model):
+    for _, module in model.matrices():
         assert ((module.weight != 0).unflatten(1, (-1, size)).sum(-1) == size // 2).all()
 
 
 def test_magnitude_by_row_and_by_layer(model: Transformer) -> None:
-    before = {name: module.weight.detach().clone() for name, module in matrices(model)}
+    before = {name: module.weight.detach().clone() for name, module in model.matrices()}
     report = Magnitude(sparsity=0.25, scope="row").apply_to(model)
     assert report["sparsity"] == 0.25
-    for name, module in matrices(model):
+    for name, module in model.matrices():
         assert ((module.weight == 0).sum(1) == module.in_features // 4).all()
         kept = module.weight != 0
         assert torch.equal(module.weight[kept], before[name][kept])
@@ -89,9 +88,9 @@ def test_magnitude_by_row_and_by_layer(model: Transformer) -> None:
 
 def test_pruning_further_keeps_the_zeros(model: Transformer, calibration: Tensor) -> None:
     Magnitude(sparsity=0.3).apply_to(model)
-    before = {name: module.weight == 0 for name, module in matrices(model)}
+    before = {name: module.weight == 0 for name, module in model.matrices()}
     Wanda(sparsity=0.6).apply_to(model, calibration)
-    assert all((module.weight[before[name]] == 0).all() for name, module in matrices(model))
+    assert all((module.weight[before[name]] == 0).all() for name, module in model.matrices())
 
 
 @pytest.mark.parametrize("kind", [Wanda, Magnitude])

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from shoestring.architecture import ModelConfig
 from shoestring.compress import GPTQ, Wanda
 from shoestring.compress.restart import RECORD, Restart
-from shoestring.compress.walk import Group, Solution, gram, matrices, shared_inputs, squares, walk
-from shoestring.model import Transformer
+from shoestring.compress.solution import Group, Solution
+from shoestring.compress.walk import Live, gram, squares, walk
+from shoestring.model import Block, Transformer
 
 
 class Watching:
@@ -29,16 +30,15 @@ class Watching:
     def solve(self, group: Group) -> dict[str, Solution]:
         assert not torch.is_autocast_enabled("cpu")
         self.groups.append(group)
-        return {name: Solution({"weight": weight * self.factor}, {"seen": True}) for name, weight in group.weights.items()}
-
-    def install(self, linear: nn.Linear, parts: dict[str, Tensor]) -> nn.Module:
-        linear.weight.data.copy_(parts["weight"])
-        return linear
+        return {
+            name: Solution("dense", {"weight": weight * self.factor}, report={"seen": True})
+            for name, weight in group.weights.items()
+        }
 
 
 def test_matrices_of_one_input_share_one_gram(model: Transformer, calibration: Tensor) -> None:
     method = Watching()
-    reports = walk(model, calibration, method)
+    reports = walk(Live(model), calibration, method)
     assert [list(group.weights) for group in method.groups[:4]] == [
         ["blocks.0.mixer.query", "blocks.0.mixer.key", "blocks.0.mixer.value"],
         ["blocks.0.mixer.output"],
@@ -46,7 +46,7 @@ def test_matrices_of_one_input_share_one_gram(model: Transformer, calibration: T
         ["blocks.0.feed_forward.down"],
     ]
     assert method.statistics == 8
-    assert [report["name"] for report in reports] == [name for name, _ in matrices(model)]
+    assert [report["name"] for report in reports] == [name for name, _ in model.matrices()]
     assert all(report["seen"] for report in reports)
     assert all(group.tokens == calibration.numel() for group in method.groups)
 
@@ -55,7 +55,7 @@ def test_inputs_are_those_of_the_compressed_model(model: Transformer, calibratio
     """Each Gram matrix equals that of a separate pass over the model as changed up to there."""
     changed = copy.deepcopy(model)
     method = Watching(0.9)
-    walk(model, calibration, method)
+    walk(Live(model), calibration, method)
     for group in method.groups:
         caught: list[Tensor] = []
         first = changed.get_submodule(next(iter(group.weights)))
@@ -71,8 +71,8 @@ def test_inputs_are_those_of_the_compressed_model(model: Transformer, calibratio
 
 def test_bfloat16_is_for_the_pass_alone(model: Transformer, calibration: Tensor) -> None:
     exact, cast = Watching(), Watching()
-    walk(copy.deepcopy(model), calibration, exact, precision="fp32")
-    walk(model, calibration, cast, precision="bf16")
+    walk(Live(copy.deepcopy(model)), calibration, exact, precision="fp32")
+    walk(Live(model), calibration, cast, precision="bf16")
     for one, two in zip(exact.groups, cast.groups):
         assert two.statistic.dtype == torch.float32
         torch.testing.assert_close(one.statistic, two.statistic, rtol=0.1, atol=0.05 * float(one.statistic.abs().max()))
@@ -92,8 +92,8 @@ def test_gram_and_squares_against_float64() -> None:
 def test_chunks_give_the_same(model: Transformer, calibration: Tensor, technique: GPTQ | Wanda) -> None:
     other = copy.deepcopy(model)
     with torch.no_grad():
-        walk(model, calibration, technique._method(lambda said: None))
-        walk(other, calibration, technique._method(lambda said: None), chunk_bytes=1)
+        walk(Live(model), calibration, technique._method(lambda said: None))
+        walk(Live(other), calibration, technique._method(lambda said: None), chunk_bytes=1)
         torch.testing.assert_close(model(calibration), other(calibration), rtol=1e-3, atol=1e-3)
 
 
@@ -114,10 +114,53 @@ def test_other_shapes_of_model(shape: dict[str, object], calibration: Tensor) ->
         assert torch.equal(model.get_buffer(name), bias)
 
 
-def test_shared_inputs_without_a_gate() -> None:
-    model = Transformer(ModelConfig(vocabulary=20, width=16, layers=1, heads=2, feed_forward="gelu", context=8)).initialise()
-    names = shared_inputs(model.blocks[0], torch.randn(1, 2, 16), model.prepared(torch.zeros(1, 2, dtype=torch.long)))
-    assert names == [["mixer.query", "mixer.key", "mixer.value"], ["mixer.output"], ["feed_forward.up"], ["feed_forward.down"]]
+class Looking:
+    """A method that only looks."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def statistic(self, x_NI: Tensor) -> Tensor:
+        return squares(x_NI)
+
+    def solve(self, group: Group) -> dict[str, Solution]:
+        self.seen += [slot.fed_by for slot in group.slots.values()]
+        return {}
+
+
+def test_a_method_may_only_look(model: Transformer, calibration: Tensor) -> None:
+    before, method = copy.deepcopy(model.state_dict()), Looking()
+    assert walk(Live(model), calibration, method) == []
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert method.seen[:4] == ["mixer_norm", "mixer_norm", "mixer_norm", "mixer.value"]
+
+
+class Healing(Watching):
+    """Breaks each matrix, then lets the block's norms learn to make good for it."""
+
+    def __init__(self, model: Transformer) -> None:
+        super().__init__(0.5, squares)
+        self.model = model
+        self.lost: list[tuple[float, float]] = []
+
+    def refine(self, block: Block, x_NTC: Tensor, y_NTC: Tensor) -> None:
+        inputs = self.model.prepared(torch.zeros(x_NTC.shape[:2], dtype=torch.long))
+        optimizer = torch.optim.Adam([block.mixer_norm.weight, block.feed_forward_norm.weight], lr=0.05)
+        losses = []
+        for _ in range(8):
+            loss = (block(x_NTC, inputs) - y_NTC).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        self.lost.append((losses[0], losses[-1]))
+
+
+def test_a_method_may_refine_a_solved_block_by_gradients(model: Transformer, calibration: Tensor) -> None:
+    method = Healing(model)
+    walk(Live(model), calibration, method)
+    assert len(method.lost) == len(model.blocks)
+    assert all(last < first for first, last in method.lost)
 
 
 class Killed(Exception):

@@ -16,11 +16,12 @@ from shoestring.architecture import ModelConfig
 from shoestring.compress import calibration as drawing
 from shoestring.compress import cost, finite
 from shoestring.compress.restart import Restart
-from shoestring.compress.walk import Method, fast_precision, matrices, walk
+from shoestring.compress.solution import Solution, install
+from shoestring.compress.walk import Live, Method, fast_precision, walk
 from shoestring.errors import SettingError
 from shoestring.files import to_json
 from shoestring.measure import Hardware
-from shoestring.model import PackedLinear, Transformer, load, write
+from shoestring.model import Transformer, load, write
 from shoestring.progress import Progress, showing, silent
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
 
@@ -95,18 +96,20 @@ class Weights(Compression):
         """
         self.check(model)
         finite.check_model(model, self.name)
-        fitted, reports, found = self.fitted(model, note), [], list(matrices(model))
+        fitted, reports, found = self.fitted(model, note), [], list(model.matrices())
         with torch.no_grad(), showing(progress) as progress:
-            for number, (name, module) in enumerate(found, 1):
-                reports.append({"name": name, **fitted._one(model, name, module)})  # type: ignore[arg-type]
-                made = model.get_submodule(name).state_dict()
-                finite.check(f"{self.name}: {name}.", made, "its weights are too large for what they are stored in")
+            for number, (name, matrix) in enumerate(found, 1):
+                weight_OI = matrix.weight_rows()
+                solution = fitted._solve(weight_OI)
+                reports.append({"name": name, "weights": weight_OI.numel(), **solution.report})
+                finite.check(f"{self.name}: {name}.", solution.parts, "its weights are too large for what they are stored in")
+                install(model, name, solution)
                 progress(f"{self.name}: {name}", number / len(found))
         return reported(fitted, model, reports)
 
     @abstractmethod
-    def _one(self, model: Transformer, name: str, linear: torch.nn.Linear) -> dict[str, Any]:
-        """Compress one matrix and say what became of it."""
+    def _solve(self, weight_OI: Tensor) -> Solution:
+        """What becomes of one matrix."""
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """A few passes over the weights."""
@@ -181,7 +184,7 @@ class Calibrated(Compression):
         fitted = self.fitted(model, note)
         method = fitted._method(note)
         with showing(progress) as progress:
-            reports = walk(model, calibration_NT, method, precision=precision, restart=restart, progress=progress)
+            reports = walk(Live(model), calibration_NT, method, precision=precision, restart=restart, progress=progress)
         return reported(fitted, model, reports)
 
     def tokens_of_each(self, config: ModelConfig) -> int:
@@ -229,7 +232,7 @@ def refuse_packed(model: Transformer, who: str) -> None:
     """Raises:
     SettingError: layers are quantized already, so their weights can't be changed.
     """
-    packed = [name for name, module in matrices(model) if isinstance(module, PackedLinear)]
+    packed = [name for name, matrix in model.matrices() if matrix.form != "dense"]
     if packed:
         raise SettingError(
             f"{who}: {len(packed)} matrices are quantized already ({packed[0]} ...); put this step before the one that "
@@ -241,7 +244,7 @@ def reported(used: Compression, model: Transformer, reports: list[dict[str, Any]
     """A technique's report: its settings, totals of the model, the mean error over matrices, and each matrix."""
     errors = [report["error"] for report in reports if "error" in report]
     weights = sum(report["weights"] for report in reports)
-    bits = sum(_bits(module) * report["weights"] for (_, module), report in zip(matrices(model), reports))
+    bits = sum(matrix.bits_per_weight * report["weights"] for (_, matrix), report in zip(model.matrices(), reports))
     return {
         "settings": used.model_dump(mode="json"),
         "sparsity": sum(report["zeros"] for report in reports) / weights,
@@ -254,11 +257,6 @@ def reported(used: Compression, model: Transformer, reports: list[dict[str, Any]
 def input_widths(config: ModelConfig) -> dict[str, int]:
     """Inputs of each matrix, by name."""
     return {slot.name: slot.inputs for slot in config.matrices()}
-
-
-def _bits(module: torch.nn.Module) -> float:
-    """Bits stored for a weight."""
-    return module.bits_per_weight if isinstance(module, PackedLinear) else 8.0 * module.weight.element_size()  # type: ignore[operator,union-attr]
 
 
 def _path(name: str | None) -> Path | None:

@@ -22,19 +22,18 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from shoestring.compress import cost, grid
 from shoestring.compress.base import Calibrated, Count, Note
 from shoestring.compress.factor import Factor, factor
 from shoestring.compress.grid import Grid
-from shoestring.compress.quantizer import Quantizer, packed
-from shoestring.compress.walk import Group, Solution, gram
+from shoestring.compress.quantizer import Quantizer, packed_solution
+from shoestring.compress.solution import Group, Solution
+from shoestring.compress.walk import gram
 from shoestring.measure import Hardware
+from shoestring.model.forms import PRUNED, nonzero
 from shoestring.technique import Prediction, Sketch
-
-PRUNED = 0.01
-"""A matrix with more than this share of zeros was pruned: its zeros stay. The training loop's KeepZeros has the same rule."""
 
 CLEARLY = 0.9
 """Share of a searched grid's error below which one that reaches the extremes takes its place. Closer errors do not tell: on
@@ -195,26 +194,16 @@ class GPTQMethod:
             errors = [_share(error_O[rows], whole_O[rows]) for _, error_O in solved]
             chosen = better(errors)
             own, codes = grids[chosen].rows(rows), solved[chosen][0][rows]
-            parts = {"codes": codes, "scales": own.scales_OG} | ({} if own.zeros_OG is None else {"zeros": own.zeros_OG})
             report: dict[str, Any] = {"error": errors[chosen], "search": wanted.searches[chosen]}
-            report |= {"zeros": own.zeros_in(codes), "zeros_kept": kept[name] is not None}
-            solutions[name], row = Solution(parts, report), rows.stop
+            solutions[name] = packed_solution(codes, own, {**report, "zeros_kept": kept[name] is not None})
+            row = rows.stop
         return solutions
-
-    def install(self, linear: nn.Linear, parts: dict[str, Tensor]) -> nn.Module:
-        """A packed layer."""
-        device = linear.weight.device
-        zeros = parts["zeros"].to(device) if "zeros" in parts else None
-        points = Grid(parts["scales"].to(device), zeros, self.settings.bits)
-        return packed(parts["codes"].to(device), points, linear)
 
     def _kept(self, weight_OI: Tensor) -> Tensor | None:
         """Where a matrix is not pruned; None when it isn't pruned, or its zeros need not stay."""
         if self.settings.preserve_zeros is False:
             return None
-        kept_OI = weight_OI != 0
-        share = 1 - kept_OI.float().mean().item()
-        return kept_OI if share > (PRUNED if self.settings.preserve_zeros == "auto" else 0.0) else None
+        return nonzero(weight_OI, PRUNED if self.settings.preserve_zeros == "auto" else 0.0)
 
 
 class GPTQ(Quantizer, Calibrated):

@@ -11,13 +11,14 @@ O outputs, I inputs.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
-from torch import nn
+from torch import Tensor
 
 from shoestring.compress import cost, prune
 from shoestring.compress.base import Weights, input_widths
+from shoestring.compress.solution import Solution
 from shoestring.model import Transformer
 from shoestring.technique import Sketch
 
@@ -46,9 +47,8 @@ class Magnitude(Weights):
         super().check(model)
         prune.check_widths(input_widths(model.config), self.pattern, "magnitude.pattern")
 
-    def _one(self, model: Transformer, name: str, linear: nn.Linear) -> dict[str, Any]:
-        weight_OI = linear.weight.data
-        return prune.pruned(weight_OI, prune.keep(weight_OI.float().abs(), self.sparsity, self.pattern, self.scope))
+    def _solve(self, weight_OI: Tensor) -> Solution:
+        return prune.solution(weight_OI, prune.keep(weight_OI.float().abs(), self.sparsity, self.pattern, self.scope))
 
     def _sparsity(self, sketch: Sketch) -> float:
         return max(self.sparsity, sketch.sparsity)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from shoestring.compress.solution import Solution
 from shoestring.errors import SettingError
 
 Pattern = Literal["unstructured", "2:4", "4:8"]
@@ -72,10 +73,11 @@ def said(pattern: Pattern) -> str:
     )
 
 
-def pruned(weight_OI: Tensor, kept_OI: Tensor) -> dict[str, Any]:
-    """Set to zero, in place, what is not kept; how many weights there are and how many are zero."""
-    weight_OI.masked_fill_(~kept_OI, 0.0)
-    return {"weights": weight_OI.numel(), "zeros": weight_OI.numel() - int(weight_OI.count_nonzero())}
+def solution(weight_OI: Tensor, kept_OI: Tensor, **report: Any) -> Solution:
+    """A matrix with zeros where its weights are not kept, and how many of them are zero."""
+    pruned_OI = weight_OI.detach().masked_fill(~kept_OI, 0.0)
+    zeros = pruned_OI.numel() - int(pruned_OI.count_nonzero())
+    return Solution("dense", {"weight": pruned_OI}, {}, {**report, "zeros": zeros})
 
 
 def _without_lowest(score: Tensor, count: int) -> Tensor:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from shoestring.architecture import ModelConfig
 from shoestring.compress import cost, grid
 from shoestring.compress.base import Compression, Note, input_widths
-from shoestring.model import PackedLinear, Transformer
+from shoestring.compress.solution import Solution
+from shoestring.model import Transformer
+from shoestring.model.forms.packed import packed
 from shoestring.technique import Sketch
 
 
-def packed(codes_OI: Tensor, found: grid.Grid, linear: nn.Linear) -> PackedLinear:
-    """The layer that takes a linear layer's place: packed codes, scales in bfloat16."""
-    bias = None if linear.bias is None else linear.bias.data
-    group = codes_OI.shape[1] // found.scales_OG.shape[1]
-    return PackedLinear.from_parts(codes_OI, found.scales_OG.bfloat16(), found.zeros_OG, found.bits, group, bias)
+def packed_solution(codes_OI: Tensor, found: grid.Grid, report: dict[str, Any]) -> Solution:
+    """A matrix as packed codes, scales in bfloat16."""
+    parts = packed(codes_OI, found.scales_OG.bfloat16(), found.zeros_OG, found.bits)
+    return Solution("packed", parts, {"bits": found.bits}, {**report, "zeros": found.zeros_in(codes_OI)})
 
 
 def readers(bits: int, group_size: int) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from shoestring.artifact import checksum, write_whole
+from shoestring.compress.solution import Solution
 from shoestring.errors import DamagedArtifact, DiskFull, FileError, file_error
 from shoestring.files import read_object, to_json
 from shoestring.model.checkpoint import tensors
@@ -29,7 +30,7 @@ class Point:
 
     blocks: int
     x_NTC: Tensor
-    parts: dict[str, dict[str, Tensor]]
+    solutions: dict[str, Solution]
     reports: list[dict[str, Any]]
 
 
@@ -39,6 +40,7 @@ class Restart:
     def __init__(self, folder: Path, every: float = 20.0, note: Callable[[str], None] = lambda text: None) -> None:
         self.folder, self.every, self.note = Path(folder), every, note
         self._files: dict[str, str] = {}
+        self._forms: dict[str, Any] = {}
         self._pending: dict[str, Tensor] = {}
         self._written = time.monotonic()
         self._full = False
@@ -50,20 +52,20 @@ class Restart:
         try:
             record = self._record()
             x_NTC = self._read(record["x"], record["sha256 of x"])["x"]
-            parts: dict[str, dict[str, Tensor]] = {}
+            solutions = {name: Solution(form, {}, settings) for name, (form, settings) in record["forms"].items()}
             for file, expected in record["files"].items():
                 for key, tensor in self._read(file, expected).items():
                     name, _, part = key.rpartition("/")
-                    parts.setdefault(name, {})[part] = tensor
+                    solutions[name].parts[part] = tensor
         except FileError as error:
             self.note(f"calibration begins anew: {error}")
             self.clear()
             return None
-        self._files = record["files"]
-        return Point(record["blocks"], x_NTC, parts, record["reports"])
+        self._files, self._forms = record["files"], record["forms"]
+        return Point(record["blocks"], x_NTC, solutions, record["reports"])
 
     def done(
-        self, blocks: int, x_NTC: Tensor, parts: dict[str, dict[str, Tensor]], reports: list[dict[str, Any]], total: int
+        self, blocks: int, x_NTC: Tensor, solutions: Mapping[str, Solution], reports: list[dict[str, Any]], total: int
     ) -> None:
         """Note that so many of `total` blocks are done; write a point if the last one is long ago and blocks remain.
 
@@ -72,7 +74,8 @@ class Restart:
         Raises:
             FileError: the folder can't be written.
         """
-        self._pending |= {f"{name}/{part}": tensor for name, own in parts.items() for part, tensor in own.items()}
+        self._pending |= {f"{name}/{part}": tensor for name, own in solutions.items() for part, tensor in own.parts.items()}
+        self._forms |= {name: [own.form, own.settings] for name, own in solutions.items()}
         if blocks == total or time.monotonic() - self._written < self.every:
             return
         try:
@@ -90,7 +93,8 @@ class Restart:
             tensors.write(self._pending, became)
             tensors.write({"x": x_NTC}, x)
             files = {**self._files, became.name: checksum(became)}
-            record = {"blocks": blocks, "x": x.name, "sha256 of x": checksum(x), "files": files, "reports": reports}
+            record = {"blocks": blocks, "x": x.name, "sha256 of x": checksum(x), "files": files, "forms": self._forms}
+            record["reports"] = reports
             write_whole(self.folder / RECORD, to_json({"record": record, "sha256": _proof(record)}))
         except OSError as error:
             raise file_error(self.folder, error) from error

@@ -10,15 +10,14 @@ bytes is up to four times the speed where memory is the limit.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from shoestring.compress import cost, grid
 from shoestring.compress.base import Weights
-from shoestring.compress.quantizer import Quantizer, packed
-from shoestring.compress.walk import put
-from shoestring.model import Transformer
+from shoestring.compress.quantizer import Quantizer, packed_solution
+from shoestring.compress.solution import Solution
 
 
 def round_to_nearest(
@@ -45,13 +44,11 @@ class RTN(Quantizer, Weights):
     search: grid.Search = "none"
     """mse: choose each group's scale by its squared error."""
 
-    def _one(self, model: Transformer, name: str, linear: nn.Linear) -> dict[str, Any]:
-        weight_OI = linear.weight.float()
+    def _solve(self, weight_OI: Tensor) -> Solution:
+        weight_OI = weight_OI.float()
         group = grid.group_for(weight_OI.shape[1], self.group_size)
         codes_OI, found = round_to_nearest(weight_OI, self.bits, group, self.symmetric, self.search, self.scales)
-        layer = packed(codes_OI, found, linear)
-        put(model, name, layer)
-        return {"weights": codes_OI.numel(), "zeros": found.zeros_in(codes_OI)}
+        return packed_solution(codes_OI, found, {})
 
     def _passes(self) -> float:
         return 2.0 + (cost.SEARCH_PASSES if self.search == "mse" else 0.0)

@@ -13,21 +13,23 @@ N sequences, T tokens, C width, O outputs, I inputs of a matrix.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from shoestring.architecture.counts import passing
+from shoestring.architecture import ModelConfig, Slot
+from shoestring.architecture.counts import matrices, passing
 from shoestring.compress import finite
 from shoestring.compress.restart import Restart
+from shoestring.compress.solution import Group, Solution, install
 from shoestring.model import Block, Transformer
+from shoestring.model.forms import build
 from shoestring.model.inputs import Inputs
-from shoestring.model.linear import linears
 from shoestring.progress import Progress, silent
 
 CHUNK_BYTES = 1 << 30
@@ -35,45 +37,52 @@ CHUNK_BYTES = 1 << 30
 sums, and results should not depend on where they were made."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Matrices that multiply one input, with what is known of that input.
-
-    Attributes:
-        weights: float32 (O, I) each, by dotted name such as "blocks.3.mixer.query".
-        statistic: of the input over all calibration tokens; with `gram`, the (I, I) sum of x x^T.
-        tokens: how many were summed.
-    """
-
-    weights: dict[str, Tensor]
-    statistic: Tensor
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Solution:
-    """What becomes of one matrix.
-
-    Attributes:
-        parts: tensors that `Method.install` makes the new layer from; restart files keep them.
-        report: figures about it, such as its relative error.
-    """
-
-    parts: dict[str, Tensor]
-    report: dict[str, Any] = field(default_factory=dict)
-
-
 class Method(Protocol):
-    """What one technique does with a group of matrices: all that it needs to bring to the walk."""
+    """What one technique does with a group of matrices: all that it needs to bring to the walk.
+
+    It may also have `refine(block, x_NTC, y_NTC)`: called with gradients on when a block is solved, with what goes into it and
+    what came out of it before.
+    """
 
     def statistic(self, x_NI: Tensor) -> Tensor:
         """What to gather of some inputs; sums over tokens, so that chunks add up."""
 
-    def solve(self, group: Group) -> dict[str, Solution]:
-        """A solution for each matrix of the group."""
+    def solve(self, group: Group) -> Mapping[str, Solution]:
+        """Solutions for matrices of the group; those without one stay as they are: {} has only looked."""
 
-    def install(self, linear: nn.Linear, parts: dict[str, Tensor]) -> nn.Module:
-        """The layer that takes a linear layer's place, or that layer itself with its weight changed."""
+
+class Blocks(Protocol):
+    """Where the blocks are that a walk goes through: in a model in memory, in files, on another device."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """Of the model that they are of."""
+
+    def embed(self, tokens_NT: Tensor) -> tuple[Tensor, Inputs]:
+        """What the first block reads, float32 (N, T, C), and what all blocks share, for one row."""
+
+    def taken(self, layer: int) -> AbstractContextManager[Block]:
+        """A block, in memory inside; what was put into it is kept afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The blocks of a model in memory."""
+
+    model: Transformer
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's."""
+        return self.model.config
+
+    def embed(self, tokens_NT: Tensor) -> tuple[Tensor, Inputs]:
+        tokens_NT = tokens_NT.to(self.model.embedding.weight.device)
+        inputs = self.model.prepared(tokens_NT[:1])
+        return self.model.embed(tokens_NT, inputs).float(), inputs
+
+    def taken(self, layer: int) -> AbstractContextManager[Block]:
+        return nullcontext(self.model.blocks[layer])  # type: ignore[arg-type]
 
 
 def gram(x_NI: Tensor, panel: int = 256) -> Tensor:
@@ -95,7 +104,7 @@ def squares(x_NI: Tensor) -> Tensor:
 
 @torch.no_grad()
 def walk(
-    model: Transformer,
+    blocks: Blocks,
     tokens_NT: Tensor,
     method: Method,
     *,
@@ -104,42 +113,41 @@ def walk(
     progress: Progress = silent,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> list[dict[str, Any]]:
-    """Compress the matrices of all blocks, in the order of computation; the embedding and the head are left alone.
+    """Go through all blocks with some tokens, and solve their matrices in the order of computation; the embedding and the head
+    are left alone.
 
     Args:
-        model: changed in place. Its weights are float32.
+        blocks: `Live(model)`, or where else they are; changed in place. Their weights are float32.
         tokens_NT: calibration tokens, int64.
         precision: of the blocks' products in the walk: "fp32", or "bf16" through autocast. Statistics are summed in float32.
         restart: where to go on after a kill, and to keep what is done.
         progress: told after each block.
 
     Returns:
-        The solver's report for each matrix, with its `name` and its `weights` (how many it has).
+        The solver's report for each matrix that it solved, with its `name` and its `weights` (how many it has).
 
     Raises:
         NotFinite: a weight, a statistic or a solution that is NaN or infinite; the matrix is named.
     """
-    device = next(model.parameters()).device
-    tokens_NT = tokens_NT.to(device)
-    inputs = model.prepared(tokens_NT[:1])
-    x_NTC = model.embed(tokens_NT, inputs).float()
-    first, reports = 0, []
+    x_NTC, inputs = blocks.embed(tokens_NT)
+    first, count, reports = 0, len(blocks.config.layers), []
     if restart is not None and (kept := restart.load()) is not None:
-        first, x_NTC, reports = kept.blocks, kept.x_NTC.to(device), kept.reports
-        for name, parts in kept.parts.items():
-            put(model, name, method.install(model.get_submodule(name), parts))  # type: ignore[arg-type]
-        progress(f"going on at block {first + 1} of {len(model.blocks)}", first / len(model.blocks))
-    rows = max(1, chunk_bytes // _bytes_per_row(model, tokens_NT.shape[1]))
-    for layer in range(first, len(model.blocks)):
-        solved = _solve_block(model, layer, inputs, x_NTC, rows, method, precision)
-        for name, solution in solved.solutions.items():
-            weights = model.get_submodule(name).weight.numel()  # type: ignore[union-attr,operator]
-            reports.append({"name": name, "weights": weights, **solution.report})
-            put(model, name, solved.layers[name])
+        first, x_NTC, reports = kept.blocks, kept.x_NTC.to(x_NTC.device), kept.reports
+        for layer in range(first):
+            with blocks.taken(layer) as block:
+                for name, solution in kept.solutions.items():
+                    if name.startswith(prefix := f"blocks.{layer}."):
+                        install(block, name.removeprefix(prefix), solution)
+        progress(f"going on at block {first + 1} of {count}", first / count)
+    rows = max(1, chunk_bytes // (4 * tokens_NT.shape[1] * passing(blocks.config)))
+    for layer in range(first, count):
+        with blocks.taken(layer) as block:
+            solving = _Solving(block, layer, blocks.config, method, x_NTC, rows)
+            solving.run(inputs, precision)
+        reports += solving.reports
         if restart is not None:
-            became = {name: solution.parts for name, solution in solved.solutions.items()}
-            restart.done(layer + 1, x_NTC, became, reports, len(model.blocks))
-        progress(f"block {layer + 1} of {len(model.blocks)}", (layer + 1) / len(model.blocks))
+            restart.done(layer + 1, x_NTC, solving.solutions, reports, count)
+        progress(f"block {layer + 1} of {count}", (layer + 1) / count)
     return reports
 
 
@@ -150,96 +158,88 @@ class _Enough(Exception):
 class _Solving:
     """One block being solved: stands before the first matrix of each group that shares an input."""
 
-    def __init__(self, block: Block, prefix: str, groups: list[list[str]], method: Method, chunks: int, tokens: int) -> None:
-        self.block, self.prefix, self.groups, self.method = block, prefix, groups, method
-        self.chunks, self.tokens = chunks, tokens
+    def __init__(self, block: Block, layer: int, config: ModelConfig, method: Method, x_NTC: Tensor, rows: int) -> None:
+        self.block, self.prefix, self.method = block, f"blocks.{layer}.", method
+        self.groups: dict[str, dict[str, Slot]] = {}
+        for slot in matrices(config.layers[layer], config.width):
+            self.groups.setdefault(slot.reads, {})[slot.name] = slot
+        self.x_NTC, self.chunks = x_NTC, list(x_NTC.split(rows))
         self.solutions: dict[str, Solution] = {}
-        self.layers: dict[str, nn.Module] = {}
+        self.reports: list[dict[str, Any]] = []
         self.total: Tensor | None = None
         self.summed = 0
+        self.seen: set[str] = set()
 
-    def hooks(self) -> list[RemovableHandle]:
-        """Put in the block; the caller removes them."""
-        return [self.block.get_submodule(names[0]).register_forward_pre_hook(self._before(names)) for names in self.groups]
+    def run(self, inputs: Inputs, precision: str) -> None:
+        """Solve, and replace `x_NTC` by the block's output, in place."""
+        refine = getattr(self.method, "refine", None)
+        before_NTC = None if refine is None else self.x_NTC.clone()
+        after_NTC = None if before_NTC is None else torch.cat([self._pass(each, inputs, precision) for each in self.chunks])
+        # Chunks take turns: between two visits of one chunk each of the others has made one, so none is counted twice.
+        waiting, hooks = list(self.chunks), self._hooks()
+        try:
+            while waiting:
+                chunk_NTC = waiting.pop(0)
+                try:
+                    chunk_NTC.copy_(self._pass(chunk_NTC, inputs, precision))
+                except _Enough:
+                    waiting.append(chunk_NTC)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for name, solution in self.solutions.items():
+            install(self.block, name.removeprefix(self.prefix), solution)
+        if refine is not None and before_NTC is not None:
+            with torch.enable_grad():
+                refine(self.block, before_NTC, after_NTC)
+            for chunk_NTC, from_NTC in zip(self.chunks, before_NTC.split(len(self.chunks[0]))):
+                chunk_NTC.copy_(self._pass(from_NTC, inputs, precision))
 
-    def _before(self, names: list[str]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def _pass(self, x_NTC: Tensor, inputs: Inputs, precision: str) -> Tensor:
+        with casting(precision, x_NTC.device.type):
+            found: Tensor = self.block(x_NTC, inputs)
+        return found
+
+    def _hooks(self) -> list[RemovableHandle]:
+        return [
+            self.block.get_submodule(next(iter(slots))).register_forward_pre_hook(self._before(slots))
+            for slots in self.groups.values()
+        ]
+
+    def _before(self, slots: dict[str, Slot]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        first = next(iter(slots))
+
         def before(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            if self.prefix + names[0] in self.solutions:
+            if first in self.seen:
                 return
             # Autocast is for the pass alone: statistics and solvers work in float32.
             with torch.autocast(arguments[0].device.type, enabled=False):
                 found = self.method.statistic(arguments[0].flatten(0, -2))
                 self.total = found if self.total is None else self.total.add_(found)
                 self.summed += 1
-                if self.summed < self.chunks:
+                if self.summed < len(self.chunks):
                     raise _Enough
-                self._solve(names, self.total)
+                self._solve(slots, self.total)
             self.total, self.summed = None, 0
+            self.seen.add(first)
 
         return before
 
-    def _solve(self, names: list[str], statistic: Tensor) -> None:
-        modules = {self.prefix + name: self.block.get_submodule(name) for name in names}
-        weights: dict[str, Tensor] = {name: linear.weight.float() for name, linear in modules.items()}  # type: ignore[misc,operator,union-attr]
+    def _solve(self, slots: dict[str, Slot], statistic: Tensor) -> None:
+        named = {self.prefix + name: slot for name, slot in slots.items()}
+        layers: dict[str, Any] = {name: self.block.get_submodule(slot.name) for name, slot in named.items()}
+        weights: dict[str, Tensor] = {name: layer.weight_rows().float() for name, layer in layers.items()}
         advice = "the model computes no finite numbers on the calibration text: try precision: fp32, or an earlier checkpoint"
         finite.check(f"{next(iter(weights))}: ", {"what it multiplies": statistic}, advice)
         finite.check("", weights, "the checkpoint is damaged, or its training diverged: take an earlier one")
-        found = self.method.solve(Group(weights, statistic, self.tokens))
-        for name, linear in modules.items():
-            finite.check(f"{name}: its ", found[name].parts, "its weights are too large for what they are stored in")
-            finite.check_report(name, found[name].report)
-            layer = self.layers[name] = self.method.install(linear, found[name].parts)  # type: ignore[arg-type]
-            if layer is not linear:  # the pass under way goes on with the old layer: give it the new weight
-                linear.weight.copy_(weight_of(layer))  # type: ignore[union-attr,operator]
+        found = self.method.solve(Group(weights, statistic, self.x_NTC.shape[0] * self.x_NTC.shape[1], named))
+        for name, solution in found.items():
+            finite.check(f"{name}: its ", solution.parts, "its weights are too large for what they are stored in")
+            finite.check_report(name, solution.report)
+            # The pass under way goes on with the old matrix: give it the new weight.
+            layers[name].weight.copy_(build(solution.form, solution.settings, solution.parts).weight_rows())
+            self.reports.append({"name": name, "weights": weights[name].numel(), **solution.report})
         self.solutions.update(found)
-
-
-def _solve_block(
-    model: Transformer, layer: int, inputs: Inputs, x_NTC: Tensor, rows: int, method: Method, precision: str
-) -> _Solving:
-    """Solve one block's matrices, and replace `x_NTC` by its output, in place."""
-    block: Block = model.blocks[layer]  # type: ignore[assignment]
-    groups = shared_inputs(block, x_NTC[:1, :2], model.prepared(torch.zeros(1, 2, dtype=torch.long, device=x_NTC.device)))
-    # Chunks take turns: between two visits of one chunk each of the others has made one, so none is counted twice.
-    waiting = list(x_NTC.split(rows))
-    solving = _Solving(block, f"blocks.{layer}.", groups, method, len(waiting), x_NTC.shape[0] * x_NTC.shape[1])
-    hooks = solving.hooks()
-    try:
-        while waiting:
-            chunk_NTC = waiting.pop(0)
-            try:
-                with casting(precision, x_NTC.device.type):
-                    out_NTC = block(chunk_NTC, inputs)
-                chunk_NTC.copy_(out_NTC)
-            except _Enough:
-                waiting.append(chunk_NTC)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return solving
-
-
-def shared_inputs(block: Block, x_BTC: Tensor, inputs: Inputs) -> list[list[str]]:
-    """The names of a block's matrices, those that read the same tensor together, in order of computation."""
-    seen: list[tuple[Tensor, list[str]]] = []
-
-    def at(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def before(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            for tensor, names in seen:
-                if tensor is arguments[0]:
-                    names.append(name)
-                    return
-            seen.append((arguments[0], [name]))
-
-        return before
-
-    hooks = [module.register_forward_pre_hook(at(name)) for name, module in linears(block).items()]
-    try:
-        block(x_BTC, inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [names for _, names in seen]
 
 
 def casting(precision: str, device: str) -> AbstractContextManager[Any]:
@@ -252,26 +252,3 @@ def fast_precision(device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
-
-
-def weight_of(module: nn.Module) -> Tensor:
-    """The (O, I) weights that a linear layer, packed or not, multiplies with."""
-    return module.weight if isinstance(module, nn.Linear) else module.dequantize()  # type: ignore[operator]
-
-
-def matrices(model: Transformer) -> Iterable[tuple[str, nn.Module]]:
-    """The matrices of all blocks with their dotted names, in order of computation."""
-    for layer, block in enumerate(model.blocks):
-        for name, module in linears(block).items():  # type: ignore[arg-type]
-            yield f"blocks.{layer}.{name}", module
-
-
-def put(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Set the submodule of a dotted name."""
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
-
-
-def _bytes_per_row(model: Transformer, length: int) -> int:
-    """What one sequence takes while it goes through a block, float32."""
-    return 4 * length * passing(model.config)

@@ -16,11 +16,12 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from shoestring.compress import cost, prune
 from shoestring.compress.base import Calibrated, Note, input_widths
-from shoestring.compress.walk import Group, Solution, squares
+from shoestring.compress.solution import Group, Solution
+from shoestring.compress.walk import squares
 from shoestring.measure import Hardware
 from shoestring.model import Transformer
 from shoestring.technique import Prediction, Sketch
@@ -51,15 +52,8 @@ class WandaMethod:
             energy_OI = score_OI.square_()
             whole = energy_OI.sum().clamp_min(torch.finfo(torch.float32).tiny)
             lost = energy_OI.masked_fill_(kept_OI, 0.0).sum() / whole
-            zeros = kept_OI.numel() - int((kept_OI & (weight_OI != 0)).sum())
-            report = {"error": lost.item(), "error_of": "inputs taken as uncorrelated", "zeros": zeros}
-            found[name] = Solution({"keep": kept_OI}, report)
+            found[name] = prune.solution(weight_OI, kept_OI, error=lost.item(), error_of="inputs taken as uncorrelated")
         return found
-
-    def install(self, linear: nn.Linear, parts: dict[str, Tensor]) -> nn.Module:
-        """The layer itself with zeros in it."""
-        prune.pruned(linear.weight.data, parts["keep"].to(linear.weight.device))
-        return linear
 
 
 class Wanda(Calibrated):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
-from torch import nn
 
 from shoestring import artifact
 from shoestring.architecture import ModelConfig
@@ -25,7 +24,7 @@ from shoestring.infer.sampling import Sampling
 from shoestring.infer.stops import stop_tokens
 from shoestring.measure import Hardware, predicted_usage
 from shoestring.model import Transformer
-from shoestring.model.linear import PackedLinear
+from shoestring.model.forms import put, to_dense
 from shoestring.technique import Part, Prediction, Sketch, State, Technique, Word, Work
 from shoestring.tokenizer import Tokenizer
 
@@ -129,14 +128,9 @@ class Sample(Technique):
 
 def unpack_layers(model: Transformer) -> None:
     """Turn packed layers into dense ones, in place: the same numbers. Decoding would unpack them at every token instead."""
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, PackedLinear):
-                dense = nn.Linear(child.in_features, child.out_features, bias=child.bias is not None, device="meta")
-                dense.weight = nn.Parameter(child.dequantize(), requires_grad=False)
-                if child.bias is not None:
-                    dense.bias = nn.Parameter(child.bias, requires_grad=False)
-                setattr(module, name, dense)
+    for name, matrix in list(model.matrices()):
+        if matrix.form != "dense":
+            put(model, name, to_dense(matrix).requires_grad_(False))
 
 
 def write_samples(file: Path, samples: list[dict[str, str]]) -> None:

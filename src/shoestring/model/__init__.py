@@ -20,11 +20,12 @@ from shoestring.model.checkpoint import (
     save,
     write,
 )
+from shoestring.model.checkpoint.formats import FORMATS
 from shoestring.model.fetch import fetch
+from shoestring.model.forms import FORMS, PackedLinear
 from shoestring.model.inputs import Inputs
-from shoestring.model.linear import PackedLinear, linears
 from shoestring.model.technique import Pretrained
-from shoestring.model.transformer import Block, Transformer, hidden
+from shoestring.model.transformer import Block, Transformer, hidden, linears
 from shoestring.technique import Technique
 
 __all__ = [
@@ -76,5 +77,6 @@ TABLES: tuple[Table[Any], ...] = (
         Choice("true", None, "queries and keys are normalised per head: attention stays bounded", "T1", "2302.05442"),
     ),
     Table("ModelConfig.tied", Choice("true", None, "the head is the embedding's transpose", "", "1608.05859", _SAVES)),
-    Table("PackedLinear", Choice("packed", None, "weights of 2 to 8 bits in memory and on disk", "Q1", "", _SAVES)),
+    FORMS,
+    FORMATS,
 )

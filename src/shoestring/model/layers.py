@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shoestring.architecture import LayerNorm, RMSNorm, Slot
+from shoestring.model.forms import Dense
 
 
 def named(slots: Iterable[Slot]) -> dict[str, Slot]:
@@ -17,9 +18,9 @@ def named(slots: Iterable[Slot]) -> dict[str, Slot]:
     return {slot.name: slot for slot in slots}
 
 
-def dense(slot: Slot) -> nn.Linear:
+def dense(slot: Slot) -> Dense:
     """A plain matrix."""
-    return nn.Linear(slot.inputs, slot.outputs, bias=slot.bias)
+    return Dense(slot.inputs, slot.outputs, bias=slot.bias)
 
 
 def embedding(slot: Slot) -> nn.Embedding:

@@ -25,6 +25,7 @@ from shoestring.architecture.slot import Draw
 from shoestring.model.attention import GroupedAttention
 from shoestring.model.cache import LayerState
 from shoestring.model.feedforward import Gated, Plain
+from shoestring.model.forms import Matrix
 from shoestring.model.inputs import Inputs
 from shoestring.model.layers import dense, embedding, named, norm
 from shoestring.model.rope import Rotary, key_of
@@ -69,6 +70,7 @@ class Block(nn.Module):
     def __init__(self, layer: Layer, width: int) -> None:
         super().__init__()
         slots, self.parallel = named(layer.slots(width)), layer.parallel
+        self.matrices = tuple(slot.name for slot in slots.values() if slot.reads)
         self.mixer_norm, self.mixer_norm_after, self.mixer = self._made("mixer", layer, slots, width)
         self.feed_forward_norm, self.feed_forward_norm_after, self.feed_forward = self._made("feed_forward", layer, slots, width)
 
@@ -87,6 +89,11 @@ class Block(nn.Module):
         part = layer.parts.get(name)
         module = None if part is None else MODULES[type(part)](part, width)
         return norm(layer.norm, slots.get(f"{name}_norm")), norm(layer.norm, slots.get(f"{name}_norm_after")), module
+
+
+def linears(block: Block) -> dict[str, Matrix]:
+    """The matrices of a block by dotted name, in the order in which they compute: mixer.query ... feed_forward.down."""
+    return {name: block.get_submodule(name) for name in block.matrices}  # type: ignore[misc]
 
 
 class Transformer(nn.Module):
@@ -143,6 +150,12 @@ class Transformer(nn.Module):
     def numbered(self, layers: slice = ALL) -> Iterator[tuple[int, Block]]:
         """Blocks with their numbers."""
         return islice(enumerate(self.blocks), layers.start, layers.stop)  # type: ignore[arg-type]
+
+    def matrices(self) -> Iterator[tuple[str, Matrix]]:
+        """The matrices of all blocks with their dotted names, in order of computation."""
+        for number, block in self.numbered():
+            for name, matrix in linears(block).items():
+                yield f"blocks.{number}.{name}", matrix
 
     def prepared(self, tokens_BT: Tensor, inputs: Inputs | None = None) -> Inputs:
         """The inputs with what all blocks share of them: positions, rotary tables, masks."""

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shoestring.model.forms import PRUNED, nonzero
+
 
 class Callback:
     """Two moments of each optimizer step, and what must outlive a kill; nothing unless overridden."""
@@ -32,12 +34,9 @@ class KeepZeros(Callback):
     Matrices with more than 1 % zeros count as pruned. Their masks are taken when this is made, so make it before training.
     """
 
-    def __init__(self, model: nn.Module, share: float = 0.01) -> None:
-        self.masks: dict[str, Tensor] = {}
-        for name, weight in _matrices(model):
-            kept = weight.detach() != 0
-            if 1 - kept.float().mean().item() > share:
-                self.masks[name] = kept
+    def __init__(self, model: nn.Module, share: float = PRUNED) -> None:
+        found = {name: nonzero(weight, share) for name, weight in _matrices(model)}
+        self.masks: dict[str, Tensor] = {name: kept for name, kept in found.items() if kept is not None}
 
     def before_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Pruned weights get no gradient, so they count neither in the norm nor in the optimizer's moments."""

@@ -22,7 +22,7 @@ from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import parameters
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
-from shoestring.model import PackedLinear, Transformer, load, write
+from shoestring.model import Transformer, load, write
 from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Word, Work
 from shoestring.train import Around, Plan, Training, cut, train, write_log
 from shoestring.train.precision import Precision
@@ -137,7 +137,7 @@ class LoRA(Technique):
         """
         device = model.embedding.weight.device.type
         whole = sum(p.numel() for p in model.parameters())
-        packed = any(isinstance(module, PackedLinear) for module in model.modules())
+        packed = any(matrix.form != "dense" for _, matrix in model.matrices())
         add_lora(model, self.rank, self.alpha, self.targets, self.dropout, self.rank_stabilised, self.keep_zeros, seed)
         learned = trainable_parameters(model)
         masked = sum(layer.kept is not None for layer in adapters(model).values())
@@ -187,7 +187,7 @@ class LoRA(Technique):
             ),
         )
         model.cpu()
-        unpacked = sum(isinstance(layer.base, PackedLinear) for layer in adapters(model).values())
+        unpacked = sum(layer.base.form != "dense" for layer in adapters(model).values())
         filled = not self.keep_zeros and work.sketch.sparsity > 0
         about: dict[str, Any] = {"settings": self.model_dump(mode="json"), "adapter_parameters": trainable_parameters(model)}
         with artifact.writing(work.out, "checkpoint", about) as folder:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from shoestring.architecture import ModelConfig
 from shoestring.artifact import write_whole
@@ -30,7 +30,6 @@ from shoestring.model.checkpoint.adapter_settings import CONFIG, MASKED, Adapter
 from shoestring.model.checkpoint.families import writing_family
 from shoestring.model.checkpoint.header import Stored, read_header
 from shoestring.model.fetch import locate
-from shoestring.model.linear import PackedLinear, linears
 from shoestring.model.transformer import Transformer
 
 WEIGHTS = "adapter_model.safetensors"
@@ -173,13 +172,12 @@ def merge_adapter(model: Transformer, folder: Path) -> int:
     """
     changes, settings = read_adapter(folder, model)
     for name, change in changes.items():
-        layer = model.get_submodule(name)
-        if isinstance(layer, PackedLinear):
+        layer: Any = model.get_submodule(name)
+        if layer.form != "dense":
             raise FileError(
                 f"{settings.file}: its base model is quantized ({name} is packed), and merging would unpack it; name the model "
                 "as it was before, or keep the adapter beside it with shoestring.tune.load_adapter"
             )
-        assert isinstance(layer, nn.Linear)
         with torch.no_grad():
             layer.weight.copy_(change.added_to(layer.weight))
     return len(changes)
@@ -187,7 +185,7 @@ def merge_adapter(model: Transformer, folder: Path) -> int:
 
 def _modules(model: Transformer) -> dict[str, list[str]]:
     """Modules as an adapter may name them -> our matrices: our own names, and the family's, joined ones too."""
-    ours = [f"blocks.{number}.{name}" for number, block in enumerate(model.blocks) for name in linears(block)]
+    ours = [name for name, _ in model.matrices()]
     found = {name: [name] for name in ours}
     for each in writing_family(model.config, False).entries(model.config):
         if set(each.ours) <= set(ours):

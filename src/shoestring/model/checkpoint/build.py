@@ -13,11 +13,11 @@ from torch.overrides import TorchFunctionMode
 from shoestring.architecture import ModelConfig
 from shoestring.errors import FileError
 from shoestring.model.checkpoint.tensors import finite
-from shoestring.model.linear import PackedLinear
+from shoestring.model.forms import Matrix, put
 from shoestring.model.transformer import Transformer
 
 
-def frame(config: ModelConfig, tensors: Mapping[str, Tensor], packed: Mapping[str, PackedLinear], source: Path) -> Transformer:
+def frame(config: ModelConfig, tensors: Mapping[str, Tensor], packed: Mapping[str, Matrix], source: Path) -> Transformer:
     """A model without weights, on the meta device, once names and shapes of the given tensors are seen to fit it.
 
     Args:
@@ -35,12 +35,13 @@ def frame(config: ModelConfig, tensors: Mapping[str, Tensor], packed: Mapping[st
         model = Transformer(config)
     modules = dict(model.named_modules())
     for name, layer in packed.items():
-        parent, _, leaf = name.rpartition(".")
-        linear = modules.get(name)
+        linear: Any = modules.get(name)
         shape = (layer.out_features, layer.in_features)
-        if not isinstance(linear, nn.Linear) or (linear.out_features, linear.in_features) != shape:
-            raise FileError(f"{source}: {name} is packed as {layer.out_features} x {layer.in_features}, the model has {linear}")
-        setattr(model.get_submodule(parent), leaf, layer)
+        if (getattr(linear, "out_features", 0), getattr(linear, "in_features", 0)) != shape:
+            raise FileError(
+                f"{source}: {name} is {layer.form}, {layer.out_features} x {layer.in_features}; the model has {linear}"
+            )
+        put(model, name, layer)  # type: ignore[arg-type]
     _compare(_empty(model), tensors, source)
     return model
 
@@ -77,7 +78,7 @@ def _empty(model: Transformer) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.device.type == "meta"}
 
 
-def untwinned(tensors: dict[str, Tensor], packed: Mapping[str, PackedLinear], source: Path) -> dict[str, Tensor]:
+def untwinned(tensors: dict[str, Tensor], packed: Mapping[str, Matrix], source: Path) -> dict[str, Tensor]:
     """The tensors of a tied model with the one that embedding and head share under the embedding's name alone.
 
     Files hold it under either name, or under both.

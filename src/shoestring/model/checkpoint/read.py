@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +16,15 @@ from shoestring.architecture.counts import linear_parameters
 from shoestring.artifact import MANIFEST, manifest
 from shoestring.errors import FileError
 from shoestring.files import read_object
-from shoestring.model.checkpoint import adapters, compressed
+from shoestring.model.checkpoint import adapters
 from shoestring.model.checkpoint import tensors as storage
 from shoestring.model.checkpoint.build import fill, frame, untwinned
 from shoestring.model.checkpoint.families import Reading, reading_family
 from shoestring.model.checkpoint.families.renaming import to_ours
+from shoestring.model.checkpoint.formats import Leaves, reading_format
 from shoestring.model.checkpoint.header import Stored
 from shoestring.model.checkpoint.origin import GENERATION, LARGEST, Origin, end_ids, named, optional, read_origin
 from shoestring.model.fetch import locate
-from shoestring.model.linear import PackedLinear
 from shoestring.model.transformer import Transformer
 from shoestring.progress import Progress, showing
 
@@ -72,10 +73,9 @@ def load_model(
         record, file = _config_file(path)
         family = reading_family(record, file)
         config = family.read_config(Reading(record, file))
-        schemes = compressed.read_schemes(record, file)
         theirs = storage.read(path, family.unused)
         ours = to_ours(family, theirs, config, path)
-        tensors, packed = _split_packed(ours, family.names(config), schemes, path)
+        tensors, packed = _apart(ours, family.names(config), record, file, path)
         tensors = untwinned(tensors, packed, path) if config.tied else tensors
         model = frame(config, tensors, packed, path)
         storage.all_must_be_finite(theirs, path, progress)
@@ -179,11 +179,12 @@ def stored(source: str | Path) -> tuple[torch.dtype, float]:
     record, file = _config_file(path)
     tensors, config = storage.headers(path), read_config(path)
     dtype = _dtype(tensors, config)
-    if not compressed.read_schemes(record, file):
+    if reading_format(record, file) is None:
         return dtype, 8.0 * dtype.itemsize
-    bits = 8 * sum(t.nbytes for name, t in tensors.items() if ".weight_" in name and not name.endswith("weight_shape"))
-    dense = sum(t.elements for n, t in tensors.items() if n.endswith("proj.weight")) * 8 * dtype.itemsize
-    return dtype, (bits + dense) / linear_parameters(config)
+    names = reading_family(record, file).names(config)
+    modules = {names.get(slot.name, slot.name) for slot in config.matrices()}
+    held = [t.nbytes for n, t in tensors.items() if n.rpartition(".")[0] in modules and not n.endswith((".bias", "weight_shape"))]
+    return dtype, 8 * sum(held) / linear_parameters(config)
 
 
 def packed_bits(source: str | Path) -> frozenset[int]:
@@ -193,7 +194,8 @@ def packed_bits(source: str | Path) -> frozenset[int]:
         SettingError, FileError: as `load` does.
     """
     path = adapters.whole(source)
-    return frozenset() if path.is_file() else frozenset(s.bits for s in compressed.read_schemes(*_config_file(path)))
+    found = None if path.is_file() else reading_format(*_config_file(path))
+    return frozenset() if found is None else found[0].bits(found[1])
 
 
 def _dtype(tensors: dict[str, Stored], config: ModelConfig) -> torch.dtype:
@@ -209,20 +211,15 @@ def _config_file(folder: Path) -> tuple[dict[str, Any], Path]:
     return read_object(file, "fetch the checkpoint again", LARGEST), file
 
 
-def _split_packed(
-    tensors: dict[str, Tensor], theirs: dict[str, str], schemes: tuple[compressed.Scheme, ...], source: Path
-) -> tuple[dict[str, Tensor], dict[str, PackedLinear]]:
-    """Tensors of plain layers, and packed layers by module name."""
-    leaves: dict[str, dict[str, Tensor]] = {}
+def _apart(tensors: dict[str, Tensor], theirs: dict[str, str], record: Mapping[str, Any], file: Path, source: Path) -> Any:
+    """Tensors of plain layers by our names, and the other matrices by our module names."""
+    if (found := reading_format(record, file)) is None:
+        return tensors, {}
+    modules: Leaves = {}
     for name, tensor in tensors.items():
         module, _, leaf = name.rpartition(".")
-        leaves.setdefault(module, {})[leaf] = tensor
-    packed: dict[str, PackedLinear] = {}
-    plain: dict[str, Tensor] = {}
-    for module, own in leaves.items():
-        if "weight_packed" in own:
-            own = {leaf: tensor.clone() for leaf, tensor in own.items()}
-            packed[module] = compressed.packed_linear(theirs.get(module, module), own, schemes, source)
-        else:
-            plain |= {f"{module}.{leaf}": tensor for leaf, tensor in own.items()}
-    return plain, packed
+        modules.setdefault(theirs.get(module, module), {})[leaf] = tensor
+    form, config = found
+    kept, ours = form.read(config, modules, source), {name: module for module, name in theirs.items()}
+    plain = {f"{ours.get(name, name)}.{leaf}": tensor for name, own in modules.items() for leaf, tensor in own.items()}
+    return plain, {ours.get(name, name): matrix for name, matrix in kept.items()}

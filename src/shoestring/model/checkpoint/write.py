@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from shoestring.artifact import write_whole, writing
 from shoestring.errors import FileError
 from shoestring.files import to_json
-from shoestring.model.checkpoint import compressed
 from shoestring.model.checkpoint import tensors as storage
 from shoestring.model.checkpoint.families import Family, writing_family
 from shoestring.model.checkpoint.families.renaming import to_theirs
+from shoestring.model.checkpoint.formats import Format, writing_format
 from shoestring.model.checkpoint.origin import GENERATION, merged, write_origin
 from shoestring.model.checkpoint.tensors import finite
-from shoestring.model.linear import PackedLinear, linears
+from shoestring.model.forms import Matrix
 from shoestring.model.transformer import Transformer
 
 if TYPE_CHECKING:
@@ -31,22 +32,31 @@ def save(
     folder: str | Path,
     dtype: torch.dtype | None = None,
     about: dict[str, Any] | None = None,
+    format: str | None = None,
 ) -> None:
     """Write a checkpoint artifact, whole or not at all; one that stands there already is replaced.
 
     Args:
         dtype: of the weights on disk, packed layers apart; what suits the model when None, see `write`.
         about: goes into the manifest, with `facts` added.
+        format: of matrices that are not plain, a name in FORMATS; the first that holds them when None.
 
     Raises:
+        SettingError: a format that can't hold them.
         FileError: when the disk is full or the place can't be written.
     """
     about = {} if about is None else about
     with writing(Path(folder), "checkpoint", about) as draft:
-        about["facts"] = {**about.get("facts", {}), **write(model, tokenizer, draft, dtype)}
+        about["facts"] = {**about.get("facts", {}), **write(model, tokenizer, draft, dtype, format)}
 
 
-def write(model: Transformer, tokenizer: Tokenizer | None, folder: Path, dtype: torch.dtype | None = None) -> dict[str, Any]:
+def write(
+    model: Transformer,
+    tokenizer: Tokenizer | None,
+    folder: Path,
+    dtype: torch.dtype | None = None,
+    format: str | None = None,
+) -> dict[str, Any]:
     """Fill a folder with a checkpoint: config.json, model.safetensors, the tokenizer, generation_config.json, origin.json.
 
     What the model's files said when it was loaded (`model.origin`) is written again, but for what has changed.
@@ -65,11 +75,13 @@ def write(model: Transformer, tokenizer: Tokenizer | None, folder: Path, dtype: 
             is full, or the place can't be written.
     """
     folder = Path(folder)
-    packed = {name: module for name, module in model.named_modules() if isinstance(module, PackedLinear)}
+    matrices: dict[str, Matrix] = {**dict(model.matrices()), "head": model.head}
+    packed = {name: matrix for name, matrix in matrices.items() if matrix.form != "dense"}
+    form = writing_format(packed.values(), format)
     family = writing_family(model.config, bool(packed))
     theirs = family.names(model.config)
     origin = model.origin if dtype is None or model.origin is None else replace(model.origin, dtype=dtype)
-    stored, dtype = _stored(model, dtype, bool(packed), folder)
+    stored, dtype = _stored(model, dtype, packed, form, folder)
     storage.write(to_theirs(family, stored, model.config), folder / storage.WEIGHTS)
 
     kind = str(dtype).removeprefix("torch.")
@@ -77,9 +89,9 @@ def write(model: Transformer, tokenizer: Tokenizer | None, folder: Path, dtype: 
     # transformers 4 reads torch_dtype, 5 reads dtype.
     config |= {"torch_dtype": kind, "dtype": kind}
     if packed:
-        plain = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not isinstance(m, PackedLinear)]
         named = {theirs.get(name, name): layer for name, layer in packed.items()}
-        config["quantization_config"] = compressed.write_config(named, [theirs.get(name, name) for name in plain])
+        plain = [theirs.get(name, name) for name in matrices if name not in packed]
+        config["quantization_config"] = form.config(named, plain)
     _write_json(folder / "config.json", config)
     if generation:
         _write_json(folder / GENERATION, generation)
@@ -125,36 +137,35 @@ def facts(model: Transformer, dtype: torch.dtype | None = None) -> dict[str, flo
         sparsity, the share of weights that are zero; bits_per_weight as stored, scales and zeros counted in.
     """
     weights = zeros = bits = 0.0
-    for block in model.blocks:
-        for layer in linears(block).values():
-            if isinstance(layer, PackedLinear):
-                matrix, stored = layer.dequantize(), layer.bits_per_weight
-            else:
-                assert isinstance(layer, nn.Linear)
-                matrix, stored = layer.weight.detach(), 8.0 * (dtype or layer.weight.dtype).itemsize
-            weights += matrix.numel()
-            zeros += matrix.numel() - int(matrix.count_nonzero())
-            bits += matrix.numel() * stored
+    for _, matrix in model.matrices():
+        weight = matrix.weight_rows().detach()
+        plain = dtype is not None and matrix.form == "dense"
+        weights += weight.numel()
+        zeros += weight.numel() - int(weight.count_nonzero())
+        bits += weight.numel() * (8.0 * dtype.itemsize if plain and dtype is not None else matrix.bits_per_weight)
     return {"sparsity": zeros / weights, "bits_per_weight": bits / weights}
 
 
-def _stored(model: Transformer, dtype: torch.dtype | None, packed: bool, folder: Path) -> tuple[dict[str, Tensor], torch.dtype]:
+def _stored(
+    model: Transformer, dtype: torch.dtype | None, packed: Mapping[str, Matrix], form: Format, folder: Path
+) -> tuple[dict[str, Tensor], torch.dtype]:
     """The tensors to write, by our names: a tied head once, packed layers as they are, the rest in a dtype; and that dtype."""
-    layers = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, PackedLinear))
+    layers = tuple(f"{name}." for name in packed)
     found = {
         name: tensor.detach() for name, tensor in model.state_dict().items() if name != "head.weight" or not model.config.tied
     }
     for name, tensor in found.items():
         if not finite(tensor):
             raise FileError(f"{folder}: {name} holds NaN or infinity, so nothing was written; take an earlier checkpoint")
-    wanted = dtype or _suitable(model, packed)
-    made = {name: tensor if name.startswith(layers) else tensor.to(wanted) for name, tensor in found.items()}
+    wanted = dtype or _suitable(model, bool(packed))
+    made = {name: tensor.to(wanted) for name, tensor in found.items() if not name.startswith(layers)}
+    made |= {f"{name}.{leaf}": tensor for name, matrix in packed.items() for leaf, tensor in form.leaves(matrix).items()}
     beyond = [name for name, tensor in made.items() if tensor.dtype == torch.float16 and not finite(tensor)]
     if not beyond:
         return made, wanted
     if dtype is not None:
         raise FileError(f"{folder}: {beyond[0]} has values beyond what float16 holds; save in bfloat16 or float32")
-    return _stored(model, torch.bfloat16, packed, folder)
+    return _stored(model, torch.bfloat16, packed, form, folder)
 
 
 def _suitable(model: Transformer, packed: bool) -> torch.dtype:

@@ -17,7 +17,8 @@ from torch import Tensor
 from shoestring.architecture.part import LARGEST
 from shoestring.errors import FileError, shown
 from shoestring.model.checkpoint.families.family import Reading
-from shoestring.model.linear import PackedLinear
+from shoestring.model.checkpoint.formats.format import Format, Leaves
+from shoestring.model.forms import Matrix, PackedLinear, parts
 
 ADVICE = "allowed: compressed-tensors in the pack-quantized format, weights of 2 to 8 bits per group or channel"
 
@@ -41,23 +42,36 @@ class Scheme:
         )
 
 
-def read_schemes(config: Mapping[str, Any], file: Path) -> tuple[Scheme, ...]:
-    """The schemes of a `config.json`, none when it isn't quantized.
+def read_schemes(config: Reading) -> tuple[Scheme, ...]:
+    """The schemes of a `quantization_config`.
 
     Raises:
-        FileError: another method or format, quantized activations, sparse storage: each named.
+        FileError: another format, quantized activations, sparse storage: each named.
     """
-    key = next((key for key in ("quantization_config", "compression_config") if config.get(key)), None)
-    if key is None:
-        return ()
-    found = Reading(config, file).inside(key)
-    found.only("quant_method", "compressed-tensors", advice=ADVICE)
-    found.inside("sparsity_config").only("format", "dense", advice=ADVICE)
-    found.only("kv_cache_scheme", None, advice=ADVICE)
-    if found.inside("transform_config").get("config_groups"):
-        raise FileError(f"{file}: {key}.transform_config (rotations) is not supported; {ADVICE}")
-    groups = found.inside("config_groups")
-    return tuple(_scheme(groups.inside(name), found.get("format")) for name in groups.record)
+    config.inside("sparsity_config").only("format", "dense", advice=ADVICE)
+    config.only("kv_cache_scheme", None, advice=ADVICE)
+    if config.inside("transform_config").get("config_groups"):
+        raise FileError(f"{config.file}: {config.prefix}transform_config (rotations) is not supported; {ADVICE}")
+    groups = config.inside("config_groups")
+    return tuple(_scheme(groups.inside(name), config.get("format")) for name in groups.record)
+
+
+def read(config: Reading, modules: Leaves, file: Path) -> dict[str, Matrix]:
+    """The packed layers: those that have a weight_packed.
+
+    Raises:
+        FileError: as `read_schemes` and `packed_linear`.
+    """
+    schemes = read_schemes(config)
+    names = [name for name, leaves in modules.items() if "weight_packed" in leaves]
+    return {
+        name: packed_linear(name, {leaf: t.clone() for leaf, t in modules.pop(name).items()}, schemes, file) for name in names
+    }
+
+
+def why_not(matrix: Matrix) -> str:
+    """Packed integers are all it holds."""
+    return "" if matrix.form == "packed" else f"it holds packed integers, not the form {matrix.form}"
 
 
 def packed_linear(module: str, leaves: Mapping[str, Tensor], schemes: tuple[Scheme, ...], file: Path) -> PackedLinear:
@@ -100,7 +114,7 @@ def packed_linear(module: str, leaves: Mapping[str, Tensor], schemes: tuple[Sche
         raise FileError(f"{file}: {module}: {error}") from error
 
 
-def write_config(packed: Mapping[str, PackedLinear], dense: list[str]) -> dict[str, Any]:
+def write_config(packed: Mapping[str, Any], dense: list[str]) -> dict[str, Any]:
     """The `quantization_config` of a model.
 
     Args:
@@ -171,3 +185,13 @@ def _target(target: Any, reading: Reading) -> str:
         except (re.error, RecursionError, OverflowError) as error:
             reading.refuse("targets", target, f"it is no regular expression ({error})")
     return target
+
+
+COMPRESSED_TENSORS = Format(
+    method="compressed-tensors",
+    why_not=why_not,
+    leaves=lambda matrix: parts(matrix)[2],
+    config=write_config,
+    read=read,
+    bits=lambda config: frozenset(scheme.bits for scheme in read_schemes(config)),
+)

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoestring.model.linear import PackedLinear, pack, unpack
+from shoestring.model import PackedLinear
+from shoestring.model.forms.bits import pack, unpack
 
 
 def parts(bits: int, group: int, zeros: bool, rows: int = 48, inputs: int = 64) -> tuple[torch.Tensor, ...]:
@@ -50,8 +51,8 @@ def test_the_product_is_that_of_the_unpacked_weight(bits: int, group: int, zeros
     bias = torch.randn(48, generator=torch.Generator().manual_seed(0))
     layer = PackedLinear.from_parts(codes, scale, zero, bits, group, bias)
     weight = naive(codes, scale, zero)
-    torch.testing.assert_close(layer.dequantize().double(), weight, atol=0, rtol=1e-7)
-    assert torch.equal(layer.dequantize(5, 9), layer.dequantize()[5:9])
+    torch.testing.assert_close(layer.weight_rows().double(), weight, atol=0, rtol=1e-7)
+    assert torch.equal(layer.weight_rows(5, 9), layer.weight_rows()[5:9])
     x = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(layer(x).double(), x.double() @ weight.T + bias.double(), atol=1e-5, rtol=1e-5)
     assert layer.backend == "unpack and multiply (cpu, float32)"
