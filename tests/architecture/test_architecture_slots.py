@@ -129,7 +129,6 @@ def test_the_flat_spelling_says_the_same_and_is_written_where_it_does() -> None:
 def test_every_configuration_survives_being_written(layer: dict[str, Any]) -> None:
     shape = config(layer, {"mixer": {"heads": 2}})
     assert ModelConfig.model_validate_json(shape.model_dump_json()) == shape
-    assert shape.flat is None
 
 
 def test_counting_equal_layers_is_cheap() -> None:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from shoestring.architecture.attention import ATTENTION, Attention
-from shoestring.architecture.feedforward import FeedForward, SwiGLU
+from pydantic import SerializeAsAny
+
+from shoestring.architecture.attention import ATTENTION
+from shoestring.architecture.feedforward import FEED_FORWARDS, SwiGLU
 from shoestring.architecture.norm import Norm, RMSNorm
-from shoestring.architecture.part import Part, Settings
+from shoestring.architecture.part import Part, Settings, one_of
 from shoestring.architecture.slot import Slot
 from shoestring.choice import Table
 
-Mixer = Attention
-MIXERS: Table[type[Attention]] = Table("ModelConfig.mixer", ATTENTION)
+MIXERS: Table[type[Any]] = Table("ModelConfig.mixer", ATTENTION)
 
 
 class Layer(Settings):
     """The settings of one layer; layers of a model may differ."""
 
-    mixer: Mixer
+    mixer: Annotated[SerializeAsAny[Part], one_of(MIXERS)]
     """What mixes tokens."""
-    feed_forward: FeedForward | None = SwiGLU()
+    feed_forward: Annotated[SerializeAsAny[Part], one_of(FEED_FORWARDS)] | None = SwiGLU()
     """None: the layer only mixes."""
     norm: Norm = RMSNorm()
     """Of each part."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from shoestring.architecture.slot import Slot
+from shoestring.choice import Table
 
 if TYPE_CHECKING:
     from shoestring.architecture.flat import Flat
@@ -53,6 +54,20 @@ class Settings(BaseModel):
     """Frozen settings without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def one_of(table: Table[Any]) -> Any:
+    """Marks a field that holds one of a table's classes: a mapping's `kind` says which, the first when it says none."""
+
+    def made(value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        kind = value.get("kind", next(iter(table)))
+        if kind not in table:
+            raise ValueError(table.unknown(kind))
+        return table[kind].model_validate(dict(value))
+
+    return BeforeValidator(made)
 
 
 class Part(Settings):

@@ -70,7 +70,7 @@ class Block(nn.Module):
     def __init__(self, layer: Layer, width: int) -> None:
         super().__init__()
         slots, self.parallel = named(layer.slots(width)), layer.parallel
-        self.matrices = tuple(slot.name for slot in slots.values() if slot.reads)
+        self.matrices = tuple(slot.name for slot in slots.values() if slot.reads and len(slot.shape) == 2)
         self.mixer_norm, self.mixer_norm_after, self.mixer = self._made("mixer", layer, slots, width)
         self.feed_forward_norm, self.feed_forward_norm_after, self.feed_forward = self._made("feed_forward", layer, slots, width)
 
