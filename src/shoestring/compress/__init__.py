@@ -5,11 +5,12 @@ from shoestring.compress.distil import Distil
 from shoestring.compress.divergence import DIVERGENCES
 from shoestring.compress.gptq import GPTQ
 from shoestring.compress.magnitude import Magnitude
+from shoestring.compress.prune import PATTERNS
 from shoestring.compress.rtn import RTN
 from shoestring.compress.wanda import Wanda
 from shoestring.technique import Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (Magnitude, Wanda, Distil, RTN, GPTQ)
-TABLES = (DIVERGENCES,)
+TABLES = (PATTERNS, DIVERGENCES)
 
 __all__ = ["GPTQ", "RTN", "TABLES", "TECHNIQUES", "Distil", "Magnitude", "Wanda", "calibration_tokens"]

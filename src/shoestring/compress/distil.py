@@ -22,7 +22,7 @@ from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import forward_flops, training_flops
 from shoestring.compress import cost, finite
 from shoestring.compress.base import Count, refuse_packed
-from shoestring.compress.divergence import Kind, Mix
+from shoestring.compress.divergence import DivergenceName, Mix
 from shoestring.data.batch import IGNORED, Batch
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
@@ -82,7 +82,7 @@ class Distil(Technique):
     """To learn from."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.1
     """When `tokens` is not given: this share of the tokens that the student has learned from so far."""
-    kind: Kind = "forward"
+    kind: DivergenceName = "forward"
     """forward KL, reverse KL, or jsd, the Jensen-Shannon divergence."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """Both distributions are flattened by it."""

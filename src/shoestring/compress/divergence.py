@@ -57,10 +57,10 @@ DIVERGENCES = Table(
 """Each makes of both log-probabilities, (N, V), the divergence summed over N and its gradient with regard to the student's
 logits; it may write over the student's."""
 
-Kind = Annotated[str, OneOf(DIVERGENCES)]
+DivergenceName = Annotated[str, OneOf(DIVERGENCES)]
 
 
-def divergence(student_NV: Tensor, teacher_NV: Tensor, kind: Kind, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def divergence(student_NV: Tensor, teacher_NV: Tensor, kind: DivergenceName, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """The divergence summed over N, times temperature squared, in nats; and its gradient with regard to the student's logits."""
     own_NV = F.log_softmax(student_NV.float() / temperature, dim=-1)
     theirs_NV = F.log_softmax(teacher_NV.float() / temperature, dim=-1)
@@ -72,7 +72,7 @@ def divergence(student_NV: Tensor, teacher_NV: Tensor, kind: Kind, temperature: 
 class Mix:
     """What the loss is made of: (1 - alpha) of a divergence at a temperature, alpha of the text's cross-entropy."""
 
-    kind: Kind = "forward"
+    kind: DivergenceName = "forward"
     temperature: float = 1.0
     alpha: float = 0.0
 

@@ -5,15 +5,24 @@ O outputs, I inputs.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
+from shoestring.choice import Choice, OneOf, Table
 from shoestring.compress.solution import Solution
 from shoestring.errors import SettingError
 
-Pattern = Literal["unstructured", "2:4", "4:8"]
+PATTERNS: Table[tuple[int, int] | None] = Table(
+    "Pruning.pattern",
+    Choice("unstructured", None, "zeros anywhere in a row or a matrix", row="I1", paper="1506.02626"),
+    Choice("2:4", (2, 4), "two of each four neighbouring inputs stay", row="I2", paper="2104.08378"),
+    Choice("4:8", (4, 8), "four of each eight neighbouring inputs stay", row="I2", paper="2102.04010"),
+)
+"""Each stands for how many of how many neighbouring inputs of a row stay; None where that is free."""
+
+Pattern = Annotated[str, OneOf(PATTERNS)]
 Scope = Literal["row", "layer"]
 
 
@@ -25,12 +34,11 @@ def keep(score_OI: Tensor, sparsity: float, pattern: Pattern = "unstructured", s
         pattern: "n:m" keeps n of each m neighbouring inputs of a row; `sparsity` and `scope` then say nothing more.
         scope: within what scores compete: a row (one output), or the layer's whole matrix.
     """
-    kept_OI = torch.ones_like(score_OI, dtype=torch.bool)
-    if pattern != "unstructured":
-        size = int(pattern.partition(":")[2])
-        return _without_lowest(score_OI.unflatten(1, (-1, size)), size - int(pattern.partition(":")[0])).flatten(1)
+    if run := PATTERNS[pattern]:
+        kept, size = run
+        return _without_lowest(score_OI.unflatten(1, (-1, size)), size - kept).flatten(1)
     if scope == "layer":
-        return _without_lowest(score_OI.flatten(), int(sparsity * kept_OI.numel() + 1e-9)).view_as(score_OI)
+        return _without_lowest(score_OI.flatten(), int(sparsity * score_OI.numel() + 1e-9)).view_as(score_OI)
     return _without_lowest(score_OI, int(sparsity * score_OI.shape[1] + 1e-9))
 
 
@@ -40,8 +48,8 @@ def check_pattern(sparsity: float, pattern: Pattern) -> None:
     Raises:
         ValueError: `sparsity` says something else.
     """
-    if pattern != "unstructured":
-        kept, size = map(int, pattern.split(":"))
+    if run := PATTERNS[pattern]:
+        kept, size = run
         if abs(sparsity - (1 - kept / size)) > 1e-9:
             raise ValueError(f"pattern {pattern} means sparsity {1 - kept / size:g}, not {sparsity:g}; set one of them only")
 
@@ -52,20 +60,18 @@ def check_widths(inputs: dict[str, int], pattern: Pattern, where: str) -> None:
     Raises:
         SettingError: names the matrices that can't.
     """
-    if pattern == "unstructured":
-        return
-    size = int(pattern.partition(":")[2])
-    wrong = [name for name, width in inputs.items() if width % size]
-    if wrong:
+    run = PATTERNS[pattern]
+    wrong = [name for name, width in inputs.items() if run and width % run[1]]
+    if run and wrong:
         raise SettingError(
-            f"{where}: {pattern} needs inputs in runs of {size}, and those of {len(wrong)} matrices ({wrong[0]} ...) are not; "
+            f"{where}: {pattern} needs inputs in runs of {run[1]}, and those of {len(wrong)} matrices ({wrong[0]} ...) are not; "
             "use unstructured"
         )
 
 
 def said(pattern: Pattern) -> str:
     """What a pattern of zeros is good for, in one honest line."""
-    if pattern == "unstructured":
+    if PATTERNS[pattern] is None:
         return "zeros are stored as zeros: disk, memory and time are saved only where something compresses or skips them"
     return (
         f"{pattern}: the zeros have the pattern that sparse tensor cores want, but no kernel here uses it yet; vLLM, "

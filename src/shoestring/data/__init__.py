@@ -4,7 +4,7 @@ from shoestring.data.corpus import Corpus
 from shoestring.data.exact import Exact
 from shoestring.data.minhash import MinHash
 from shoestring.data.packing import PACKINGS
-from shoestring.data.quality import Quality
+from shoestring.data.quality import RULE_SETS, Quality
 from shoestring.data.readers import read, read_texts
 from shoestring.data.rows import records
 from shoestring.data.run import run_on_files
@@ -13,7 +13,7 @@ from shoestring.data.tokens import Tokens, open_tokens
 from shoestring.technique import Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (Corpus, Quality, Exact, MinHash, Tokenize)
-TABLES = (PACKINGS,)
+TABLES = (RULE_SETS, PACKINGS)
 
 __all__ = [
     "TABLES",

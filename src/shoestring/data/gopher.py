@@ -9,12 +9,15 @@ D documents, W words of all documents, L lines.
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from shoestring.choice import Choice
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 BULLETS = ("•", "-", "*", "‣", "–", "·")
@@ -46,6 +49,14 @@ RULES = (
 """What a document can fail, in the order in which it is tested: the first one is its reason."""
 
 
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """Rules by name, and what gives for each text the number of the first rule that it fails, -1 when it fails none."""
+
+    names: tuple[str, ...]
+    first_failed: Callable[[pa.Array], pa.Array]
+
+
 def first_failed(texts: pa.Array) -> pa.Array:
     """The first rule that each text fails, as an index into `RULES`; -1 for a text that passes: int64 (D,)."""
     texts = texts.cast(pa.large_string())
@@ -54,6 +65,16 @@ def first_failed(texts: pa.Array) -> pa.Array:
     borders = np.unique(np.concatenate(([0], cuts, [len(texts)])))
     parts = [_first_failed(texts.slice(start, end - start)) for start, end in pairwise(borders.tolist())]
     return pa.array(np.concatenate([*parts, np.zeros(0, np.int64)]))
+
+
+GOPHER = Choice(
+    "gopher",
+    RuleSet(RULES, first_failed),
+    "Gopher's counts of words, symbols and repetition",
+    row="D2",
+    paper="2112.11446",
+    saves=("computation", "data", "storage"),
+)
 
 
 def measure(texts: pa.Array) -> list[np.ndarray]:

@@ -15,13 +15,15 @@ The rules were written for prose and destroy source code (few stop words, many s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from shoestring.data import cost, documents, gopher
+from shoestring.choice import OneOf, Table
+from shoestring.data import cost, documents
 from shoestring.data.documents import Drop
+from shoestring.data.gopher import GOPHER, RuleSet
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.technique import Part, Prediction, Sketch, State, Technique, Word, Work
@@ -30,14 +32,17 @@ CODE = "code"
 """The source that rules for prose leave alone unless they are told otherwise."""
 
 
-def failures(table: Any, sources: list[str]) -> dict[int, str]:
-    """In a Daft table with `order`, `text`, `source`: the first Gopher rule that each document of `sources` fails."""
+RULE_SETS: Table[RuleSet] = Table("Quality.rules", GOPHER)
+
+
+def failures(table: Any, sources: list[str], rules: RuleSet = GOPHER.make) -> dict[int, str]:
+    """In a Daft table with `order`, `text`, `source`: the first rule that each document of `sources` fails."""
     from shoestring.data import engine
 
-    failed = engine.column(gopher.first_failed, ["text"], pa.int64())
-    judged = engine.ordered(engine.among(table, "source", sources).select("order", failed.alias("rule")))
-    orders, rules = judged["order"].to_numpy(), judged["rule"].to_numpy()
-    return {int(orders[i]): gopher.RULES[rules[i]] for i in np.flatnonzero(rules >= 0)}
+    first = engine.column(rules.first_failed, ["text"], pa.int64())
+    judged = engine.ordered(engine.among(table, "source", sources).select("order", first.alias("rule")))
+    orders, failed = judged["order"].to_numpy(), judged["rule"].to_numpy()
+    return {int(orders[i]): rules.names[failed[i]] for i in np.flatnonzero(failed >= 0)}
 
 
 class Quality(Technique):
@@ -51,7 +56,7 @@ class Quality(Technique):
     reads: ClassVar[tuple[Part, ...]] = ("corpus",)
     gives: ClassVar[Part] = "corpus"
 
-    rules: Literal["gopher"] = "gopher"
+    rules: Annotated[str, OneOf(RULE_SETS)] = "gopher"
     """The set of rules."""
     sources: tuple[Word, ...] | None = None
     """Sources that the rules apply to; null is all but "code"."""
@@ -75,6 +80,7 @@ class Quality(Technique):
             raise SettingError(f"{self.name}.sources: the corpus has no source {', '.join(missing)}; it has: {', '.join(there)}")
 
         def find(source: Path) -> dict[int, Drop]:
-            return {order: Drop(rule) for order, rule in failures(engine.read(source), judged).items()} if judged else {}
+            failed = failures(engine.read(source), judged, RULE_SETS[self.rules]) if judged else {}
+            return {order: Drop(rule) for order, rule in failed.items()}
 
         return documents.keep(state, work, self.name, find, {"judged": judged})

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from pydantic import BaseModel
+
+from shoestring.architecture.flat import Flat
 from shoestring.choice import Choice, Table
 from shoestring.errors import SettingError, nearest, shown
 from shoestring.recipe import rooms
@@ -88,12 +91,16 @@ def entries(only: str | None = None) -> list[Entry]:
 
 @functools.cache
 def pages() -> dict[str, Page]:
-    """Every page by name, in the order of the rooms."""
+    """Every page by name, in the order of the rooms; features by their fields too."""
     found = [_technique_page(kind) for kind in rooms.techniques().values()]
+    found.append(_shape_page())
+    fields: dict[str, Page] = {}
     for room, tables in rooms.tables().items():
         found += [_table_page(room, table) for table in tables if not _features(table)]
-        found += [_features_page(room, [table for table in tables if _features(table)])]
-    return {page.name: page for page in found if page.rows or page.facts}
+        if features := [table for table in tables if _features(table)]:
+            found.append(_features_page(room, features))
+            fields |= {table.field: found[-1] for table in features}
+    return {page.name: page for page in found} | fields
 
 
 def explain(name: str) -> str:
@@ -129,10 +136,23 @@ def _technique_page(kind: type[Technique]) -> Page:
         "reads": ", ".join([*kind.reads, *(f"{part} (when there)" for part in kind.uses)]),
         "gives": kind.gives,
     }
-    rows = tuple((key, _default(one), _allowed(one), " ".join(one["does"].split())) for key, one in settings(kind).items())
-    text = f"{inspect.getdoc(kind)}\n\n{_idea(kind)}"
     known = {key: value for key, value in facts.items() if value}
-    return Page(kind.name, _place(kind.room, kind.name), text, known, ("setting", "default", "allowed", "meaning"), rows)
+    return Page(kind.name, _place(kind.room, kind.name), _text(kind), known, _SETTING_HEADS, _setting_rows(kind))
+
+
+def _shape_page() -> Page:
+    """What a recipe may say of a model's shape."""
+    return Page(
+        "ModelConfig", _place("model", "modelconfig"), _text(Flat), {"room": "model"}, _SETTING_HEADS, _setting_rows(Flat)
+    )
+
+
+def _text(kind: type[BaseModel]) -> str:
+    return f"{inspect.getdoc(kind)}\n\n{_idea(kind)}"
+
+
+def _setting_rows(kind: type[BaseModel]) -> tuple[tuple[str, ...], ...]:
+    return tuple((key, _default(one), _allowed(one), " ".join(one["does"].split())) for key, one in settings(kind).items())
 
 
 def _table_page(room: str, table: Table[Any]) -> Page:
@@ -148,6 +168,7 @@ def _features_page(room: str, tables: list[Table[Any]]) -> Page:
     return Page(f"{room} features", _place(room, "features"), text, {}, _CHOICE_HEADS, rows)
 
 
+_SETTING_HEADS = ("setting", "default", "allowed", "meaning")
 _CHOICE_HEADS = ("choice", "row", "saves", "paper", "what it does")
 
 

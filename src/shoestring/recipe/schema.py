@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from shoestring.evaluate import Evaluate
 from shoestring.recipe import rooms
 from shoestring.technique import LARGEST, Technique
@@ -62,8 +64,8 @@ def schema() -> Schema:
     }
 
 
-def settings(kind: type[Technique]) -> dict[str, dict[str, Any]]:
-    """Of each setting of a technique what it `does`, what is `allowed`, its `default` (missing when it must be given), and the
+def settings(kind: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """Of each setting of a class what it `does`, what is `allowed`, its `default` (missing when it must be given), and the
     `table` of choices that its names come from (missing when there is none).
     """
     found = {}
