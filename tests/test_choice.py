@@ -17,6 +17,7 @@ SHAPES = Table("Toy.shape", Choice("square", abs, "sides of one length", ""), Ch
 class Toy(BaseModel):
     shape: Annotated[str, OneOf(SHAPES)] = "square"
     other: Annotated[str, OneOf(SHAPES)] | None = None
+    either: Annotated[str, OneOf(SHAPES)] | tuple[Annotated[str, OneOf(SHAPES)], ...] = ()
     several: tuple[Annotated[str, OneOf(SHAPES)], ...] = ()
 
 
@@ -34,6 +35,8 @@ def test_an_unknown_name_is_one_line_with_the_nearest_wherever_it_stands() -> No
         configure(Toy, {"other": "squrae"}, "steps.toy")
     with pytest.raises(SettingError, match=f"^steps.toy.several.1: {line}$"):
         configure(Toy, {"several": ["circle", "squrae"]}, "steps.toy")
+    with pytest.raises(SettingError, match=f"^steps.toy.either: {line}$"):
+        configure(Toy, {"either": "squrae"}, "steps.toy")
     with pytest.raises(SettingError, match=f"^toy: {line}$"):
         SHAPES.choose("squrae", "toy")
     with pytest.raises(SettingError, match=r"shape: .*string, got 3"):
@@ -42,7 +45,7 @@ def test_an_unknown_name_is_one_line_with_the_nearest_wherever_it_stands() -> No
 
 def test_a_known_name_stays_a_plain_text() -> None:
     toy = Toy(shape="circle", several=("square",))
-    assert toy.model_dump(mode="json") == {"shape": "circle", "other": None, "several": ["square"]}
+    assert toy.model_dump(mode="json") == {"shape": "circle", "other": None, "either": [], "several": ["square"]}
 
 
 def test_the_schema_lists_the_names_in_the_tables_order() -> None:

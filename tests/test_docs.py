@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from shoestring.recipe.documentation import documentation, write
+from shoestring.recipe.documentation import generated, write
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,7 +34,7 @@ def test_every_block_runs_or_says_why_not(runner: ModuleType, page: Path) -> Non
 
 
 def test_generated_pages_are_what_the_code_says() -> None:
-    made = documentation(ROOT / "benchmarks" / "results")
+    made = generated(ROOT / "benchmarks" / "results")
     stale = [place for place, text in made.items() if not (ROOT / "docs" / place).is_file() or _read(place) != text]
     stale += [str(path) for path in (ROOT / "docs").glob("techniques/*/*.md") if str(path.relative_to(ROOT / "docs")) not in made]
     assert not stale, f"run `make docs` and commit: {', '.join(stale)}"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, get_args
@@ -267,7 +268,7 @@ def configure(kind: type[Settings], settings: Mapping[str, Any], where: str) -> 
         try:
             built = kind.model_validate(dict(settings))
         except ValidationError as error:
-            wrong = [_problem(problem, kind, where) for problem in error.errors(include_url=False)]
+            wrong = _problems(error.errors(include_url=False), kind, where)
         except (OverflowError, RecursionError) as error:
             wrong = [f"{where}: a value is too large or nested too deep ({shown(str(error), quote=False)})"]
         else:  # a number may have come in as a text
@@ -277,9 +278,21 @@ def configure(kind: type[Settings], settings: Mapping[str, Any], where: str) -> 
     return built
 
 
-def _problem(problem: ErrorDetails, kind: type[BaseModel], where: str) -> str:
-    """One complaint of pydantic's as a line that names the key, the value and what is allowed."""
-    path = shown(".".join([where, *map(str, problem["loc"])]), quote=False)
+_ALTERNATIVE = re.compile(r"(function-\w+|literal|tuple|list|dict)\[.*")
+"""What pydantic puts in the path of a value that may be of several types, for each of them."""
+
+
+def _problems(found: Sequence[ErrorDetails], kind: type[BaseModel], where: str) -> list[str]:
+    """Pydantic's complaints as lines; of those about one value, the one about an unknown name says enough."""
+    inside = [[str(part) for part in problem["loc"] if not _ALTERNATIVE.fullmatch(str(part))] for problem in found]
+    paths = [shown(".".join([where, *parts]), quote=False) for parts in inside]
+    named = {path for path, problem in zip(paths, found) if problem["type"] == "choice"}
+    pairs = zip(paths, found)
+    return [_problem(path, problem, kind) for path, problem in pairs if problem["type"] == "choice" or path not in named]
+
+
+def _problem(path: str, problem: ErrorDetails, kind: type[BaseModel]) -> str:
+    """One complaint as a line that names the key, the value and what is allowed."""
     if problem["type"] == "extra_forbidden":
         return f"{path}: no such setting; {nearest(str(problem['loc'][-1]), kind.model_fields)}"
     if problem["type"] == "missing":

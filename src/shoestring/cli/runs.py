@@ -94,10 +94,10 @@ def techniques(
     """List every technique: its room, what it saves, its paper; or explain one with all its settings."""
     from shoestring import files
     from shoestring.recipe import catalogue, documentation
-    from shoestring.recipe.schema import schema as schema_of_recipes
+    from shoestring.recipe.schema import recipe_schema
 
     if schema:
-        print(files.to_json(schema_of_recipes()))
+        print(files.to_json(recipe_schema()))
         return
     if write is not None:
         pages = [str(page) for page in documentation.write(write, Path("benchmarks/results"))]

@@ -157,6 +157,7 @@ def _setting_rows(kind: type[BaseModel]) -> tuple[tuple[str, ...], ...]:
 
 def _table_page(room: str, table: Table[Any]) -> Page:
     ideas = dict.fromkeys(_idea(choice.make) for choice in table.choices)
+    ideas |= dict.fromkeys(_own_settings(choice) for choice in table.choices)
     rows = tuple(_choice_row(choice.name, choice) for choice in table.choices)
     place = _place(room, _stem(table))
     return Page(table.field, place, "\n\n".join(filter(None, ideas)), {"room": room}, _CHOICE_HEADS, rows)
@@ -172,10 +173,17 @@ _SETTING_HEADS = ("setting", "default", "allowed", "meaning")
 _CHOICE_HEADS = ("choice", "row", "saves", "paper", "what it does")
 
 
+def _own_settings(choice: Choice[Any]) -> str:
+    """The settings of a choice that is a class of them, such as a mixer's, as a list."""
+    if not (inspect.isclass(choice.make) and issubclass(choice.make, BaseModel)):
+        return ""
+    rows = [row for row in _setting_rows(choice.make) if row[0] != "kind"]
+    lines = [f"- `{key}`, {default} ({allowed}): {does}" for key, default, allowed, does in rows]
+    return "\n".join([f"Settings of `{choice.name}` where layers are spelled out one by one:", "", *lines]) if lines else ""
+
+
 def _choice_row(name: str, choice: Choice[Any]) -> tuple[str, ...]:
-    more = inspect.getdoc(choice.make) if inspect.isroutine(choice.make) or inspect.isclass(choice.make) else ""
-    does = f"{choice.does[0].upper()}{choice.does[1:]}. " + " ".join((more or "").split("\n\n")[0].split())
-    return name, choice.row, ", ".join(choice.saves), choice.paper, does.strip()
+    return name, choice.row, ", ".join(choice.saves), choice.paper, choice.does
 
 
 def _idea(made: Any) -> str:

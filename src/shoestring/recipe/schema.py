@@ -16,7 +16,7 @@ Schema = dict[str, Any]
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def schema() -> Schema:
+def recipe_schema() -> Schema:
     """The JSON Schema of a recipe file: every technique with its settings, what they mean, their ranges and choices."""
     shared: Schema = {}
     techniques = {name: _of(kind, shared) for name, kind in rooms.techniques().items()}
