@@ -15,7 +15,7 @@ from shoestring.choice import Table
 from shoestring.errors import SettingError
 from shoestring.recipe import build, catalogue, documentation, tables, techniques
 from shoestring.recipe.schema import allowed, recipe_schema, settings
-from shoestring.technique import configure
+from shoestring.technique import PARTS, configure
 
 jsonschema = pytest.importorskip("jsonschema")
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
@@ -32,6 +32,18 @@ def _settings_classes(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 TABLES = [pytest.param(table, id=table.field) for found in tables().values() for table in found]
 ROWS = {row["row"] for row in catalogue.taxonomy()}
+
+
+@pytest.mark.parametrize("name", sorted(techniques()))
+def test_every_technique_says_what_it_is(name: str) -> None:
+    kind = techniques()[name]
+    assert kind.__module__.startswith(f"shoestring.{kind.room}.")
+    assert name == kind.name.lower()
+    assert kind.row or not kind.paper, "a technique with a paper has a row"
+    assert kind.version >= 1
+    assert {*kind.reads, *kind.uses, kind.gives} <= set(PARTS)
+    assert not set(kind.reads) & set(kind.uses)
+    assert kind.__doc__
 
 
 @pytest.mark.parametrize("name", sorted(techniques()))

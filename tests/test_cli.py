@@ -18,6 +18,7 @@ from shoestring.model import Transformer, save
 from shoestring.recipe import PROBES, techniques
 from shoestring.tokenizer import Tokenizer
 from shoestring.train.cost import TERMS
+from shoestring.train.optimizers import OPTIMIZERS
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -183,8 +184,10 @@ def test_the_version_and_the_schema(call: Call) -> None:
     status, out, _ = call("techniques", "--schema")
     assert json.loads(out)["properties"]["steps"]
     status, out, _ = call("techniques", "gptq")
-    assert "bits: 4  (whole number, 2 to 8)" in out
+    assert "bits: 4; whole number, 2 to 8" in out
     assert json.loads(call("techniques", "gptq", "--json")[1])["settings"]["bits"]["default"] == 4
+    table = json.loads(call("techniques", "Training.optimizer", "--json")[1])
+    assert [row[0] for row in table["rows"]] == list(OPTIMIZERS)
 
 
 def test_a_shell_completes_commands(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

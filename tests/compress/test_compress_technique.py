@@ -12,7 +12,7 @@ import torch
 
 from shoestring import artifact
 from shoestring.architecture.counts import gram_widths, linear_parameters
-from shoestring.compress import GPTQ, RTN, TECHNIQUES, Distil, Magnitude, Wanda, calibration_tokens, cost
+from shoestring.compress import GPTQ, RTN, Distil, Magnitude, Wanda, calibration_tokens, cost
 from shoestring.compress import calibration as drawing
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
@@ -177,14 +177,6 @@ def test_the_meter_is_told_of_the_solver(checkpoint: Path, tokens: Path, work: C
     predicted = technique.predict(Sketch(model=CONFIG), hardware).usage.flops.value
     assert place.meter.usage.flops.value == pytest.approx(predicted)
     assert predicted == cost.walk_flops(CONFIG, 2, 16) + cost.solver_flops(CONFIG, 2)
-
-
-def test_every_technique_says_what_it_is() -> None:
-    assert {kind.room for kind in TECHNIQUES} == {"compress"}
-    for kind in TECHNIQUES:
-        assert kind.__doc__
-        assert kind.row
-        assert kind.paper
 
 
 def test_calibration_windows_begin_with_what_stands_before_a_text() -> None:

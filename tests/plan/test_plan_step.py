@@ -9,7 +9,7 @@ import pytest
 
 from shoestring.errors import BudgetError
 from shoestring.measure import Meter, Usage, find
-from shoestring.plan import LAWS, TECHNIQUES, Plan, fit
+from shoestring.plan import LAWS, Plan, fit
 from shoestring.plan.technique import read_law
 from shoestring.technique import Budget, Sketch, State, Work
 from shoestring.train import TrainingPlan
@@ -68,8 +68,3 @@ def test_what_is_left_decides() -> None:
         Plan().decide(KNOWN.with_(remaining=Budget(time=0.01)), CPU)
     less, more = (Plan().decide(KNOWN.with_(remaining=Budget(time=seconds)), CPU) for seconds in (30.0, 300.0))
     assert less.tokens < more.tokens
-
-
-def test_the_room_lists_its_technique() -> None:
-    assert Plan in TECHNIQUES
-    assert Plan.budgeted

@@ -11,7 +11,7 @@ from shoestring.errors import SettingError
 from shoestring.measure import Meter, find
 from shoestring.technique import Budget, Sketch, State, Work, configure
 from shoestring.tokenizer import Tokenizer
-from shoestring.train import TECHNIQUES, Pretrain, TrainingPlan
+from shoestring.train import Pretrain, TrainingPlan
 from shoestring.train.pretrain import read_plan
 
 SHAPE = {"width": 32, "layers": 2, "heads": 4, "context": 16}
@@ -166,7 +166,3 @@ def test_what_is_missing_is_said(tokens, tmp_path):
         Pretrain(model=SHAPE, batch_tokens=3).resolve(1e5, 300, None, "cpu")
     with pytest.raises(SettingError, match="more than its 10 steps"):
         Pretrain(model=SHAPE, steps=10, warmup=8, decay=8).resolve(1e5, 300, None, "cpu")
-
-
-def test_the_room_lists_what_it_offers():
-    assert Pretrain in TECHNIQUES

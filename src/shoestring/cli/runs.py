@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -105,9 +106,8 @@ def techniques(
         return
     if name is not None:
         text = catalogue.explain(name)
-        say(
-            json, {"techniques": [entry for entry in catalogue.entries() if entry["page"] == catalogue.pages()[name].place]}, text
-        )
+        entry = next((entry for entry in catalogue.entries() if entry["name"] == name), None)
+        say(json, entry or dataclasses.asdict(catalogue.pages()[name]), text)
         return
     entries = catalogue.entries(room)
     lines = [f"{e['room']:9} {e['row']:4} {e['name']:34} {e['does']}" for e in entries]
