@@ -109,7 +109,7 @@ def test_a_damaged_restart_point_is_named_and_the_one_before_it_used(loop, tmp_p
     _interrupted(loop, tmp_path)
     points = sorted(tmp_path.glob("step-*"))
     assert [point.name for point in points] == ["step-000000008", "step-000000009"]
-    file = points[-1] / "state.safetensors"
+    file = points[-1] / "rank-00000.safetensors"
     content = bytearray(file.read_bytes())
     content[-100] ^= 1
     file.write_bytes(content)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shoestring.model.forms import PRUNED, nonzero
+from shoestring.train.parallel.layout import like
 
 
 class Callback:
@@ -42,14 +43,14 @@ class KeepZeros(Callback):
         """Pruned weights get no gradient, so they count neither in the norm nor in the optimizer's moments."""
         for name, weight in _matrices(model):
             if name in self.masks and weight.grad is not None:
-                weight.grad.mul_(self.masks[name])
+                weight.grad.mul_(like(self.masks[name], weight))
 
     @torch.no_grad()
     def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Whatever the optimizer did, pruned weights are zero."""
         for name, weight in _matrices(model):
             if name in self.masks:
-                weight.masked_fill_(~self.masks[name], 0.0)
+                weight.masked_fill_(like(~self.masks[name], weight), 0.0)
 
 
 def _matrices(model: nn.Module) -> Iterable[tuple[str, Tensor]]:

@@ -17,6 +17,8 @@ from shoestring.progress import Progress
 from shoestring.train import log, resume
 from shoestring.train.clock import Clock, Mark, Timer
 from shoestring.train.loss import Loss
+from shoestring.train.parallel.layout import DATA, size
+from shoestring.train.parallel.ranks import agreed, ranks
 from shoestring.train.parts import Around, Job, Parts
 from shoestring.train.schedule import shorten
 
@@ -52,12 +54,12 @@ class Journal:
         self.saved_at, self.saving_took, self.disk_full = self.clock.elapsed, 0.0, False
 
     def enter(self, loss: Loss, norm: Tensor, rate: float, batch: Batch) -> None:
-        """A step has been launched; read those that are far enough behind."""
-        tokens, length = batch["tokens"].numel(), batch["tokens"].shape[1]
+        """A step of a batch, of which this rank has these rows, has been launched; read those that are far enough behind."""
+        tokens, length = batch["tokens"].numel() * size(self.job.mesh, *DATA), batch["tokens"].shape[1]
         if self.flops is None:
             self.flops = counts.training_flops(self.parts.model.config, tokens, length)  # type: ignore[arg-type]
         if self.around.meter is not None:
-            self.around.meter.count(flops=self.flops)
+            self.around.meter.count(flops=self.flops / ranks())
         means = [loss.mean, norm, *(figure / loss.count.clamp(min=1) for figure in loss.figures.values())]
         values = torch.stack([value.double() for value in means])
         if self.job.device.type == "cuda":
@@ -84,7 +86,7 @@ class Journal:
         """How many more steps to launch, so that the limit of time is kept."""
         cursor, limit = self.cursor, math.inf if self.around.time_limit is None else self.around.time_limit
         left, behind = cursor.span.end - cursor.launched, len(self.unread)
-        fitting = max(0, self.clock.steps_left(left + behind, limit) - behind)
+        fitting = agreed(max(0, self.clock.steps_left(left + behind, limit) - behind))
         if fitting >= left:
             return left
         before = cursor.span.end
@@ -98,7 +100,7 @@ class Journal:
     def save_when_due(self, scratch: Path, identity: str) -> None:
         """Write a restart point when the last one is old enough."""
         since = self.clock.elapsed - self.saved_at
-        if since < self.job.settings.checkpoint_every or since * SAVING < self.saving_took:
+        if not agreed(since >= self.job.settings.checkpoint_every and since * SAVING >= self.saving_took):
             return
         self.read()
         self.cursor.elapsed = before = self.clock.elapsed

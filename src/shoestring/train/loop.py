@@ -20,6 +20,7 @@ from shoestring.train import resume
 from shoestring.train.journal import Journal
 from shoestring.train.loss import Objective, next_token
 from shoestring.train.optimizers import OPTIMIZERS, trainable
+from shoestring.train.parallel.layout import rows
 from shoestring.train.parts import Around, Cursor, Job, Parts
 from shoestring.train.prepare import kernels, prepare
 from shoestring.train.schedule import Plan, Span
@@ -53,8 +54,8 @@ def train(
     """
     settings, around = settings or Training(), around or Around()
     device = next(iter(trainable(model).values())).device
-    job = Job(objective or next_token(settings.loss_chunk), plan, settings, device)
-    prepare(model, settings)
+    job = Job(objective or next_token(settings.loss_chunk), plan, settings, device, around.mesh)
+    prepare(model, settings, around.mesh)
     parts = begin(job, model, around)
     known = resume.identity(job, parts)
     if around.scratch is not None and resume.load(around.scratch, known, parts.stateful(), around.note):
@@ -64,7 +65,8 @@ def train(
     try:
         with showing(around.progress) as progress, kernels(settings, device), closing(stream):
             journal = Journal(job, parts, around, progress)
-            for batch in stream:
+            for whole in stream:
+                batch = rows(whole, around.mesh)
                 rate = plan.rate(settings, parts.cursor.span.position(parts.cursor.launched))
                 loss, norm = step(job, parts, batch, rate)
                 journal.enter(loss, norm, rate, batch)

@@ -15,11 +15,14 @@ from shoestring.progress import Progress, silent
 from shoestring.train.callbacks import Callback
 from shoestring.train.loss import Objective
 from shoestring.train.optimizers import trainable
+from shoestring.train.parallel.layout import like
+from shoestring.train.parallel.ranks import rank
 from shoestring.train.schedule import Plan, Span
 from shoestring.train.settings import Training
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.stateful import Stateful
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Job:
     plan: Plan
     settings: Training
     device: torch.device
+    mesh: DeviceMesh | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Around:
         callbacks: hung into each step.
         time_limit: seconds, those of a killed run's earlier processes included. When the steps would not fit, the rest of the
             schedule is shortened so that training ends inside it.
+        mesh: the ranks that train together (`parallel.layout`); None for one alone.
         flops: operations of one step; a Transformer's training cost when not given.
     """
 
@@ -53,6 +58,7 @@ class Around:
     callbacks: tuple[Callback, ...] = ()
     time_limit: float | None = None
     flops: float | None = None
+    mesh: DeviceMesh | None = None
 
 
 @dataclass
@@ -117,7 +123,7 @@ class Weights:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         with torch.no_grad():
             for name, tensor in self.state_dict().items():
-                tensor.copy_(state[name])
+                tensor.copy_(like(state[name], tensor))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,7 @@ class Moments:
         found: dict[str, dict[str, Any]] = {}
         for place, value in state.items():
             name, key = place.rsplit("/", 1)
-            found.setdefault(name, {})[key] = value
+            found.setdefault(name, {})[key] = like(value, self.learned[name]) if isinstance(value, Tensor) else value
         whole = self.optimizer.state_dict()
         whole["state"] = {number: found[name] for number, name in enumerate(self._names()) if name in found}
         self.optimizer.load_state_dict(whole)
@@ -149,15 +155,16 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class Generators:
-    """PyTorch's random generators, which dropout draws from."""
+    """PyTorch's random generators on this rank, which dropout draws from."""
 
     device: torch.device
 
     def state_dict(self) -> dict[str, Any]:
-        states: dict[str, Tensor] = {"cpu": torch.get_rng_state()}
-        return states if self.device.type == "cpu" else states | {"cuda": torch.cuda.get_rng_state(self.device)}
+        states: dict[str, Tensor] = {f"cpu.{rank()}": torch.get_rng_state()}
+        return states if self.device.type == "cpu" else states | {f"cuda.{rank()}": torch.cuda.get_rng_state(self.device)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        torch.set_rng_state(state["cpu"])
-        if self.device.type != "cpu":
-            torch.cuda.set_rng_state(state["cuda"], self.device)
+        if f"cpu.{rank()}" in state:  # none where more ranks go on than there were
+            torch.set_rng_state(state[f"cpu.{rank()}"])
+        if self.device.type != "cpu" and f"cuda.{rank()}" in state:
+            torch.cuda.set_rng_state(state[f"cuda.{rank()}"], self.device)

@@ -1,6 +1,11 @@
 """What is done to a model so that it trains, in one order, before its optimizer is made; none of it is undone.
 
-    1. compile      embedding, each block, last norm: regions, so that twelve equal blocks compile once
+    1. tensor       first, since it replaces the matrices that all else wraps
+    2. compile      embedding, each block, last norm: regions, so that twelve equal blocks compile once; before the next, whose
+                    gathering of weights must stay outside the compiled code
+    3. data         last: it divides whatever parameters there are by then
+
+The optimizer is made of what comes out, so its state is divided as the weights are.
 
 Around the steps stand the kernels (`kernels`) and around each forward pass the precision (`precision`), which leave the model
 as it is.
@@ -11,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,10 +26,26 @@ from shoestring.train.compiling import COMPILES
 from shoestring.train.precision import PRECISIONS
 from shoestring.train.settings import Training
 
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
-def prepare(model: nn.Module, settings: Training) -> None:
-    """Make the model ready as the settings say, in place; a second time changes nothing."""
+
+def prepare(model: nn.Module, settings: Training, mesh: DeviceMesh | None = None) -> None:
+    """Make the model ready for its settings and for the ranks that train it, in place.
+
+    Without a mesh a second time changes nothing.
+
+    Raises:
+        SettingError: ranks that can't share it.
+    """
+    if mesh is None:
+        COMPILES[settings.compile](model)
+        return
+    from shoestring.train.parallel import data, tensor
+
+    tensor.divide(model, mesh)
     COMPILES[settings.compile](model)
+    data.divide(model, mesh)
 
 
 def precision(settings: Training, device: torch.device) -> AbstractContextManager[Any]:

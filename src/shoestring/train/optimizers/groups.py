@@ -31,10 +31,14 @@ def decayed(model: nn.Module) -> set[str]:
 
 
 def groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trainable parameters as an optimizer's groups: those that are pulled towards zero, then the others."""
+    """The trainable parameters as an optimizer's groups: those that are pulled towards zero, then the others; those that are
+    divided among other ranks apart, since one kernel can't take both.
+    """
+    from shoestring.train.parallel.layout import apart
+
     parameters, pulled = trainable(model), decayed(model)
-    found = [
+    found: list[dict[str, Any]] = [
         {"params": [p for name, p in parameters.items() if name in pulled], "weight_decay": weight_decay},
         {"params": [p for name, p in parameters.items() if name not in pulled], "weight_decay": 0.0},
     ]
-    return [group for group in found if group["params"]]
+    return [{**group, "params": params} for group in found for params in apart(group["params"])]
