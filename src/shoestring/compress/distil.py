@@ -11,7 +11,7 @@ B batch, T tokens, N tokens that count, C width, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -30,6 +30,7 @@ from shoestring.model import Inputs, Transformer, hidden, load, load_model, writ
 from shoestring.technique import Part, Prediction, Sketch, State, StepName, Technique, Work
 from shoestring.train import Around, KeepZeros, Loss, Objective, Plan, Training, cut, train, write_log
 from shoestring.train.chunked import chunked
+from shoestring.train.precision import Precision
 
 if TYPE_CHECKING:
     from shoestring.data.loader import Loader
@@ -96,7 +97,7 @@ class Distil(Technique):
     """Tokens of one optimizer step."""
     context: Count | None = None
     """Tokens of one sequence; the model's own, at most 1024, when not given."""
-    precision: Literal["fp32", "bf16"] | None = None
+    precision: Precision | None = None
     """bf16 on a GPU, fp32 on a CPU, when not given."""
     time_limit: Annotated[float, Field(gt=0)] | None = None
     """Seconds; what the budget leaves after the later steps, when not given."""

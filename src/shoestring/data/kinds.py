@@ -37,8 +37,8 @@ RECORDS: dict[str, Form] = {
     ".tsv": "csv",
     ".parquet": "parquet",
 }
-PACKINGS = (".gz", ".bz2", ".xz", ".zst")
-OTHER_PACKINGS = (".lz4", ".br", ".lzma", ".z", ".lz", ".lzo", ".sz")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+OTHER_COMPRESSED = (".lz4", ".br", ".lzma", ".z", ".lz", ".lzo", ".sz")
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tzst", ".7z", ".rar", ".whl", ".jar", ".egg", ".iso")
 BINARIES = (
     *(".pdf", ".doc", ".docx", ".xls", ".xlsx", ".ppt", ".pptx", ".odt", ".rtf", ".epub", ".mobi", ".djvu"),
@@ -110,10 +110,10 @@ def kind(path: Path | str) -> Kind:
     """
     name = Path(path)
     packing = name.suffix.lower()
-    packed = packing in PACKINGS
+    packed = packing in COMPRESSED
     ending = Path(name.stem).suffix.lower() if packed else packing
     whole = ending + packing if packed else packing
-    if packing in OTHER_PACKINGS or (packed and ending in (".parquet", *OTHER_PACKINGS, *PACKINGS)):
+    if packing in OTHER_COMPRESSED or (packed and ending in (".parquet", *OTHER_COMPRESSED, *COMPRESSED)):
         return Kind("packed", packing, whole)
     if ending in ARCHIVES:
         return Kind("archive", "", whole)
@@ -134,7 +134,7 @@ def named(path: Path) -> Kind:
         raise FileError(f"{path}: {found.ending} is an archive; unpack it and name the folder")
     if found.form == "packed":
         raise FileError(
-            f"{path}: {found.ending} is not unpacked here (only {', '.join(PACKINGS)} of text and rows); unpack it first"
+            f"{path}: {found.ending} is not unpacked here (only {', '.join(COMPRESSED)} of text and rows); unpack it first"
         )
     if found.form == "binary":
         raise FileError(f"{path}: {found.ending} files hold no plain text; convert it to text, JSON lines, CSV or Parquet first")
@@ -168,7 +168,7 @@ def files(path: Path | str) -> Files:
     if not found:
         there = f" (it has: {listed(left_out)})" if left_out else ""
         known = ", ".join((*TEXTS[:3], "...", *RECORDS))
-        packings = ", ".join(PACKINGS)
+        packings = ", ".join(COMPRESSED)
         raise FileError(f"{path}: no file of a known kind in this folder{there}; known: {known}; all but Parquet also {packings}")
     return Files(found, left_out)
 

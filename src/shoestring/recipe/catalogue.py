@@ -25,7 +25,7 @@ from shoestring.recipe import rooms
 from shoestring.recipe.schema import settings
 from shoestring.technique import Technique
 
-Entry = dict[str, Any]
+CatalogueEntry = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Page:
     rows: tuple[tuple[str, ...], ...]
 
 
-def entries(only: str | None = None) -> list[Entry]:
+def entries(only: str | None = None) -> list[CatalogueEntry]:
     """Techniques, then choices, of one room or of all; `page` is where docs describe them.
 
     Raises:
@@ -57,7 +57,7 @@ def entries(only: str | None = None) -> list[Entry]:
     """
     if only is not None and only not in rooms.ROOMS:
         raise SettingError(f"--room {only}: no such room; {nearest(only, rooms.ROOMS)}")
-    found: list[Entry] = [
+    found: list[CatalogueEntry] = [
         {
             "name": kind.name,
             "kind": "technique",
@@ -204,12 +204,12 @@ def _place(room: str, stem: str) -> str:
     return f"techniques/{room}/{stem}.md"
 
 
-def _allowed(setting: Entry) -> str:
+def _allowed(setting: CatalogueEntry) -> str:
     """What a setting takes, and the table that its names come from."""
     return f"{setting['allowed']}; see {setting['table']}" if "table" in setting else str(setting["allowed"])
 
 
-def _default(setting: Entry) -> str:
+def _default(setting: CatalogueEntry) -> str:
     """A setting's default as a recipe would write it."""
     if setting.get("default") is None:
         return "not given" if "default" in setting else "must be given"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shoestring.artifact import write_whole
 from shoestring.recipe import rooms
-from shoestring.recipe.catalogue import Entry, Page, entries, pages, taxonomy
+from shoestring.recipe.catalogue import CatalogueEntry, Page, entries, pages, taxonomy
 
 RESOURCES = ("computation", "memory", "energy", "money", "communication", "storage", "data")
 """What techniques save, in the order of the taxonomy's measures."""
@@ -57,7 +57,7 @@ def _page(page: Page, effect: str) -> str:
     return "\n".join([*lines, "", f"{_GENERATED} [All techniques](../../catalogue.md)"]) + "\n"
 
 
-def _catalogue(found: Sequence[Entry], effects: dict[str, str]) -> str:
+def _catalogue(found: Sequence[CatalogueEntry], effects: dict[str, str]) -> str:
     intro = f"{_GENERATED} Effects are from `benchmarks/results/effects.json`; rows are those of [the surveys](taxonomy.md)."
     lines = ["# Catalogue", "", intro, "", "## By what they save", ""]
     lines += _rows(("saves", *rooms.ROOMS), [(what, *_savers(found, what)) for what in RESOURCES])
@@ -67,14 +67,14 @@ def _catalogue(found: Sequence[Entry], effects: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _savers(found: Iterable[Entry], what: str) -> list[str]:
+def _savers(found: Iterable[CatalogueEntry], what: str) -> list[str]:
     """Who saves a resource, a cell for each room."""
     return [
         ", ".join(_link(entry) for entry in found if entry["room"] == room and what in entry["saves"]) for room in rooms.ROOMS
     ]
 
 
-def _by_row(found: Iterable[Entry], room: str, effects: dict[str, str]) -> list[tuple[str, ...]]:
+def _by_row(found: Iterable[CatalogueEntry], room: str, effects: dict[str, str]) -> list[tuple[str, ...]]:
     """A room's entries, under each of their rows; the first of a row says what the row is, those in none come last."""
     lines: list[tuple[str, ...]] = []
     here = [entry for entry in found if entry["room"] == room]
@@ -88,7 +88,7 @@ def _by_row(found: Iterable[Entry], room: str, effects: dict[str, str]) -> list[
     return lines
 
 
-def _taxonomy(found: Sequence[Entry]) -> str:
+def _taxonomy(found: Sequence[CatalogueEntry]) -> str:
     intro = (
         "Every technique of the two surveys (A = arXiv 2312.00678, B = arXiv 2401.00625), and what of it is here. "
         f"An empty last column is not done yet. {_GENERATED}"
@@ -101,7 +101,7 @@ def _taxonomy(found: Sequence[Entry]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _of(entry: Entry, row: str) -> bool:
+def _of(entry: CatalogueEntry, row: str) -> bool:
     """Whether an entry stands in a row of the surveys; "" is the row of those in none."""
     return row in entry["row"].split(", ")
 
@@ -113,7 +113,7 @@ def _rows(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in cells]
 
 
-def _link(entry: Entry) -> str:
+def _link(entry: CatalogueEntry) -> str:
     return f"[{entry['name']}]({entry['page']})"
 
 
