@@ -11,7 +11,7 @@ import torch
 
 from shoestring.errors import SettingError
 from shoestring.evaluate import bits_per_byte, fidelity, likelihood, paired_bootstrap
-from shoestring.evaluate.fidelity import divergence
+from shoestring.evaluate.agreement import divergence
 from shoestring.model import Transformer
 from shoestring.tokenizer import Tokenizer
 

@@ -13,7 +13,7 @@ import torch
 
 from shoestring.errors import NotFinite
 from shoestring.evaluate import bits_per_byte, task_scores
-from shoestring.evaluate.fidelity import fidelity
+from shoestring.evaluate.agreement import fidelity
 from shoestring.evaluate.windows import Score
 from shoestring.model import Transformer
 from shoestring.tokenizer import Tokenizer

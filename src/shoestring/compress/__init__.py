@@ -1,16 +1,28 @@
 """How a model shrinks: rounding, GPTQ, pruning by magnitude and by contribution, distillation."""
 
-from shoestring.compress.calibration import calibration_tokens
-from shoestring.compress.distil import Distil
-from shoestring.compress.divergence import DIVERGENCES
-from shoestring.compress.gptq import GPTQ
-from shoestring.compress.magnitude import Magnitude
-from shoestring.compress.prune import PATTERNS
-from shoestring.compress.rtn import RTN
-from shoestring.compress.wanda import Wanda
-from shoestring.technique import Technique
+from __future__ import annotations
 
-TECHNIQUES: tuple[type[Technique], ...] = (Magnitude, Wanda, Distil, RTN, GPTQ)
-TABLES = (PATTERNS, DIVERGENCES)
+from typing import TYPE_CHECKING, Any
+
+from shoestring.lazy import lazily
+
+if TYPE_CHECKING:
+    from shoestring.choice import Table
+    from shoestring.compress.calibration import calibration_tokens
+    from shoestring.compress.distil import Distil
+    from shoestring.compress.divergence import DIVERGENCES
+    from shoestring.compress.gptq import GPTQ
+    from shoestring.compress.magnitude import Magnitude
+    from shoestring.compress.prune import PATTERNS
+    from shoestring.compress.rtn import RTN
+    from shoestring.compress.wanda import Wanda
+    from shoestring.technique import Technique
+
+    TECHNIQUES: tuple[type[Technique], ...]
+    TABLES: tuple[Table[Any], ...]
 
 __all__ = ["GPTQ", "RTN", "TABLES", "TECHNIQUES", "Distil", "Magnitude", "Wanda", "calibration_tokens"]
+
+__getattr__ = lazily(
+    __name__, __file__, TECHNIQUES=("Magnitude", "Wanda", "Distil", "RTN", "GPTQ"), TABLES=("PATTERNS", "DIVERGENCES")
+)

@@ -1,14 +1,23 @@
 """How good a model is: bits per byte, perplexity, tasks, fidelity to another model, and whether a difference is chance."""
 
-from shoestring.evaluate.bootstrap import Comparison, paired_bootstrap
-from shoestring.evaluate.difference import differences
-from shoestring.evaluate.fidelity import Fidelity, fidelity
-from shoestring.evaluate.likelihood import Likelihood, likelihoods
-from shoestring.evaluate.measuring import Evaluate, measure_model
-from shoestring.evaluate.rows import read_rows
-from shoestring.evaluate.tasks import choice_scores, cloze_scores, exact_scores, task_scores
-from shoestring.evaluate.windows import Score, bits_per_byte
-from shoestring.technique import Technique
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shoestring.lazy import lazily
+
+if TYPE_CHECKING:
+    from shoestring.evaluate.agreement import Fidelity, fidelity
+    from shoestring.evaluate.bootstrap import Comparison, paired_bootstrap
+    from shoestring.evaluate.difference import differences
+    from shoestring.evaluate.likelihood import Likelihood, likelihoods
+    from shoestring.evaluate.measuring import Evaluate, measure_model
+    from shoestring.evaluate.rows import read_rows
+    from shoestring.evaluate.tasks import choice_scores, cloze_scores, exact_scores, task_scores
+    from shoestring.evaluate.windows import Score, bits_per_byte
+    from shoestring.technique import Technique
+
+    TECHNIQUES: tuple[type[Technique], ...]
 
 __all__ = [
     "TECHNIQUES",
@@ -30,4 +39,4 @@ __all__ = [
     "task_scores",
 ]
 
-TECHNIQUES: tuple[type[Technique], ...] = (Evaluate,)
+__getattr__ = lazily(__name__, __file__, TECHNIQUES=("Evaluate",))

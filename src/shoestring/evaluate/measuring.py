@@ -26,8 +26,8 @@ from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import forward_flops
 from shoestring.errors import SettingError
 from shoestring.evaluate import cost
+from shoestring.evaluate.agreement import fidelity
 from shoestring.evaluate.difference import ROWS, WINDOWS
-from shoestring.evaluate.fidelity import fidelity
 from shoestring.evaluate.tasks import scored_task
 from shoestring.evaluate.text import embedded_tokens, file_tokens, heldout_tokens
 from shoestring.evaluate.windows import Score, bits_per_byte

@@ -1,13 +1,22 @@
 """How a model answers: sampling, batched and cached generation, the engine behind the server, and what decoding costs."""
 
-from shoestring.infer.answers import generate
-from shoestring.infer.choices import TABLES
-from shoestring.infer.decoder import TooLong
-from shoestring.infer.engine import Answer, Busy, Closed, Engine
-from shoestring.infer.sample import Sample
-from shoestring.infer.sampling import GREEDY, Sampling
-from shoestring.infer.stops import stop_tokens
-from shoestring.technique import Technique
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shoestring.lazy import lazily
+
+if TYPE_CHECKING:
+    from shoestring.infer.answers import generate
+    from shoestring.infer.choices import TABLES
+    from shoestring.infer.decoder import TooLong
+    from shoestring.infer.engine import Answer, Busy, Closed, Engine
+    from shoestring.infer.sample import Sample
+    from shoestring.infer.sampling import GREEDY, Sampling
+    from shoestring.infer.stops import stop_tokens
+    from shoestring.technique import Technique
+
+    TECHNIQUES: tuple[type[Technique], ...]
 
 __all__ = [
     "GREEDY",
@@ -24,4 +33,4 @@ __all__ = [
     "stop_tokens",
 ]
 
-TECHNIQUES: tuple[type[Technique], ...] = (Sample,)
+__getattr__ = lazily(__name__, __file__, TECHNIQUES=("Sample",))

@@ -19,9 +19,9 @@ from shoestring.plan import rules
 from shoestring.plan.laws import BESIROGLU, Law
 from shoestring.plan.shapes import shape, widths
 from shoestring.technique import Sketch
-from shoestring.train import TrainingPlan
 from shoestring.train.cost import faster_precision, training_memory, training_usage
 from shoestring.train.precision import Precision
+from shoestring.train.training_plan import TrainingPlan
 
 RESOURCES = {"time": ("seconds", "s"), "energy": ("energy", "J"), "money": ("money", "USD")}
 """Limits that more steps use up: the figure of `Usage` and its unit."""

@@ -27,8 +27,8 @@ from shoestring.plan.explain import explain, lines
 from shoestring.plan.laws import LAWS, Law
 from shoestring.plan.trust import sane
 from shoestring.technique import Outside, Part, Prediction, Sketch, State, Technique, Work
-from shoestring.train import TrainingPlan
 from shoestring.train.precision import Precision
+from shoestring.train.training_plan import TrainingPlan
 
 SECONDS = 0.3
 """What planning itself takes."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +11,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from shoestring import files, measure
-from shoestring.errors import FileError, SettingError, ShoestringError, nearest, shown, together
+from shoestring.errors import FileError, SettingError, nearest, shown
 from shoestring.evaluate import Evaluate
-from shoestring.measure.units import Unit
 from shoestring.recipe import rooms
+from shoestring.recipe.budgets import UNITS, Faults, budget
 from shoestring.recipe.shipped import find_recipe
 from shoestring.technique import PARTS, Budget, Part, Technique, configure
 
@@ -45,9 +44,8 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """The resolved recipe, every setting written out: what it says can be run again."""
-        units: dict[str, Unit] = {"time": "s", "memory": "B", "energy": "J", "money": "USD"}
         limits = {
-            key: measure.written(value, unit) for key, unit in units.items() if (value := getattr(self.budget, key)) is not None
+            key: measure.written(value, unit) for key, unit in UNITS.items() if (value := getattr(self.budget, key)) is not None
         }
         steps = [_written(step) for step in self.steps if not step.automatic]
         quality = [step.technique.model_dump(mode="json") for step in self.steps if step.automatic]
@@ -92,27 +90,6 @@ class _Raw(BaseModel):
         return name
 
 
-class _Faults(list[str]):
-    """What is wrong with a recipe, gathered so that all of it is said at once."""
-
-    @contextmanager
-    def gathered(self) -> Iterator[None]:
-        """Add the error that the block raises, instead of raising it."""
-        try:
-            yield
-        except ShoestringError as error:
-            self.append(str(error))
-
-    def refuse(self) -> None:
-        """Raise what was gathered, if anything was.
-
-        Raises:
-            SettingError: with every fault, the first twenty spelled out.
-        """
-        if self:
-            raise SettingError(together(self))
-
-
 def load_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     """Read a recipe file and check it.
 
@@ -137,7 +114,7 @@ def build(content: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
     Raises:
         SettingError: as `load_recipe`; everything that is wrong is said at once.
     """
-    faults = _Faults()
+    faults = Faults()
     named = _named(content.get("steps"), faults)
     content = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
     for change in sets:
@@ -165,24 +142,6 @@ def build(content: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
     return Recipe(raw.name, steps, limits, raw.seed, raw.device)
 
 
-def budget(limits: Mapping[str, Any]) -> Budget:
-    """Limits as people write them ("5 min", "8 GB", "1 kWh", "$2") in seconds, bytes, joules and dollars.
-
-    Raises:
-        SettingError: names every limit that is unknown or can't be read.
-    """
-    units: dict[str, Unit] = {"time": "s", "memory": "B", "energy": "J", "money": "USD"}
-    faults, found = _Faults(), {}
-    for key, value in limits.items():
-        with faults.gathered():
-            if key not in units:
-                raise SettingError(f"budget.{shown(key, quote=False)}: no such limit; {nearest(str(key), units)}")
-            if value is not None:
-                found[key] = measure.parse(str(value), units[key], f"budget.{key}")
-    faults.refuse()
-    return Budget(**found)
-
-
 def check(steps: Sequence[Step]) -> None:
     """See that each step finds what it needs.
 
@@ -191,7 +150,7 @@ def check(steps: Sequence[Step]) -> None:
     """
     made: set[Part] = set()
     earlier: dict[str, Part] = {}
-    wrong = _Faults()
+    wrong = Faults()
     for step in steps:
         for part in step.technique.reads:
             if part not in made:
@@ -213,7 +172,7 @@ _Named = dict[str, tuple[str, dict[str, Any]]]
 """Step name -> technique name and settings."""
 
 
-def _named(entries: Any, faults: _Faults) -> _Named:
+def _named(entries: Any, faults: Faults) -> _Named:
     """The entries of `steps` by name. A step is named by `as`, else by its technique, counted when it recurs."""
     named: _Named = {}
     for number, entry in enumerate(entries if isinstance(entries, list) else [], start=1):
@@ -273,7 +232,7 @@ def _set(change: str, named: _Named, top: dict[str, Any]) -> None:
     target[path[-1]] = value
 
 
-def _built(named: _Named, faults: _Faults) -> tuple[Step, ...]:
+def _built(named: _Named, faults: Faults) -> tuple[Step, ...]:
     """The steps with their settings checked."""
     steps = []
     for name, (technique, settings) in named.items():

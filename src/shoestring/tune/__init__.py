@@ -1,11 +1,20 @@
 """How a model adapts: low-rank adapters, conversations to learn from, adapter files that PEFT opens."""
 
-from shoestring.technique import Technique
-from shoestring.tune.adapter import LoRALinear, adapters, add_lora, merge, trainable_parameters
-from shoestring.tune.chat import Conversation, encode
-from shoestring.tune.files import load_adapter, merge_adapter, save_adapter
-from shoestring.tune.instructions import Conversations, holds_messages, read_messages
-from shoestring.tune.lora import LoRA
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shoestring.lazy import lazily
+
+if TYPE_CHECKING:
+    from shoestring.technique import Technique
+    from shoestring.tune.adapter import LoRALinear, adapters, add_lora, merge, trainable_parameters
+    from shoestring.tune.chat import Conversation, encode
+    from shoestring.tune.files import load_adapter, merge_adapter, save_adapter
+    from shoestring.tune.instructions import Conversations, holds_messages, read_messages
+    from shoestring.tune.lora import LoRA
+
+    TECHNIQUES: tuple[type[Technique], ...]
 
 __all__ = [
     "TECHNIQUES",
@@ -25,4 +34,4 @@ __all__ = [
     "trainable_parameters",
 ]
 
-TECHNIQUES: tuple[type[Technique], ...] = (LoRA,)
+__getattr__ = lazily(__name__, __file__, TECHNIQUES=("LoRA",))
