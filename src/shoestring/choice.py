@@ -1,10 +1,10 @@
 """A choice is a named value of a setting; it stands beside the function it means, in that function's file, and in a table.
 
-    ADAMW = Choice("adamw", adamw, does="Adam with decoupled weight decay", row="T2", paper="1711.05101")
+    ADAMW = Choice("adamw", Optimizer(adamw, moments=2), does="Adam with decoupled weight decay", row="T2", paper="1711.05101")
     OPTIMIZERS = Table("Training.optimizer", ADAMW, LION)
 
     optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "adamw"        # the field of a pydantic class
-    OPTIMIZERS[settings.optimizer](model, settings, rate)         # what it is for
+    OPTIMIZERS[settings.optimizer].make(model, settings, rate)    # what it is for
 
 The check of the setting, its JSON Schema, the catalogue and the page in docs/techniques follow from the table, so a new
 choice is one file and one name in a table. The file of a table that settings name imports no torch outside functions:

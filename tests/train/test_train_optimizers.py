@@ -54,22 +54,24 @@ def test_it_learns_and_a_restart_ends_with_the_same_bits(name: str, tmp_path: Pa
 
 
 @EACH
-def test_only_matrices_are_pulled_towards_zero(name: str) -> None:
+def test_only_matrices_are_pulled_towards_zero_and_what_is_kept_is_what_was_said(name: str) -> None:
     model = Transformer(CONFIG).initialise(0)
     pulled = decayed(model)
     assert 0 < len(pulled) < len(list(model.parameters()))
-    optimizer = OPTIMIZERS[name](model, Training(weight_decay=0.5), 0.1)
+    optimizer = OPTIMIZERS[name].make(model, Training(weight_decay=0.5), 0.1)
     before = {key: value.detach().clone() for key, value in model.named_parameters()}
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
+    kept = sum(value.numel() for state in optimizer.state.values() for value in state.values() if value.ndim)
+    assert kept == OPTIMIZERS[name].moments * sum(value.numel() for value in model.parameters())
     for key, value in model.named_parameters():
         torch.testing.assert_close(value, before[key] * (0.95 if key in pulled else 1.0))
 
 
 def test_lion_is_its_formula() -> None:
     model = torch.nn.Linear(3, 2, bias=False).double()
-    optimizer = OPTIMIZERS["lion"](model, Training(weight_decay=0.2, betas=(0.9, 0.99)), 0.01)
+    optimizer = OPTIMIZERS["lion"].make(model, Training(weight_decay=0.2, betas=(0.9, 0.99)), 0.01)
     weight, mean = model.weight.detach().clone(), torch.zeros(2, 3).double()
     for step in range(5):
         gradient = torch.randn(2, 3, generator=torch.Generator().manual_seed(step), dtype=torch.float64)

@@ -12,7 +12,7 @@ import inspect
 import json
 import sys
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import resources
 from typing import Any
 
@@ -94,13 +94,13 @@ def pages() -> dict[str, Page]:
     """Every page by name, in the order of the rooms; features by their fields too."""
     found = [_technique_page(kind) for kind in rooms.techniques().values()]
     found.append(_shape_page())
-    fields: dict[str, Page] = {}
+    features: dict[str, Page] = {}
     for room, tables in rooms.tables().items():
         found += [_table_page(room, table) for table in tables if not _features(table)]
-        if features := [table for table in tables if _features(table)]:
-            found.append(_features_page(room, features))
-            fields |= {table.field: found[-1] for table in features}
-    return {page.name: page for page in found} | fields
+        if simply := [table for table in tables if _features(table)]:
+            found.append(_features_page(room, simply))
+            features |= {table.field: found[-1] for table in simply}
+    return {page.name: page for page in found} | features
 
 
 def explain(name: str) -> str:
@@ -187,9 +187,11 @@ def _choice_row(name: str, choice: Choice[Any]) -> tuple[str, ...]:
 
 
 def _idea(made: Any) -> str:
-    """The docstring of the module of ours that something was defined in."""
-    module = getattr(made, "__module__", "")
-    return inspect.cleandoc(sys.modules[module].__doc__ or "") if module.startswith("shoestring.") else ""
+    """The docstrings of our modules in which it was defined: of what holds functions, the modules of those."""
+    held = [getattr(made, one.name) for one in fields(made)] if is_dataclass(made) else []
+    modules = [one.__module__ for one in held if inspect.isroutine(one)] or [getattr(made, "__module__", "")]
+    ours = [module for module in dict.fromkeys(modules) if module.startswith("shoestring.")]
+    return "\n\n".join(inspect.cleandoc(sys.modules[module].__doc__ or "") for module in ours)
 
 
 def _features(table: Table[Any]) -> bool:

@@ -104,11 +104,13 @@ def training_memory(
     precision: Precision,
     device: str = "cpu",
     loss_chunk: int = CHUNK,
+    moments: int = 2,
 ) -> float:
     """Bytes that training itself holds at the worst moment, on one device: what `train.train` does in eager mode.
 
-    Weights and Adam's two moments stay, in float32 (12 P). The worst moment is either the end of the forward pass (all saved
-    activations, a chunk of logits with its gradient, the head's gradient) or the optimizer step (4 P of gradients).
+    Weights and the optimizer's moments stay, in float32 (12 P with AdamW's two). The worst moment is either the end of the
+    forward pass (all saved activations, a chunk of logits with its gradient, the head's gradient) or the optimizer step (4 P of
+    gradients).
     """
     tokens, P = float(micro_batch * context), parameters(config)
     chunk = min(loss_chunk or tokens, CPU_CHUNK if device == "cpu" else tokens)
@@ -116,7 +118,7 @@ def training_memory(
     head = 4.0 * config.vocabulary * config.width
     cast = 2.0 * linear_parameters(config) if precision == "bf16" else 0.0
     saved = saved_bytes(config, precision == "bf16") * tokens + 8.0 * config.width * tokens
-    return 12.0 * P + max(4.0 * P, saved + logits + head + cast)
+    return 4.0 * (1 + moments) * P + max(4.0 * P, saved + logits + head + cast)
 
 
 def training_usage(
@@ -127,6 +129,7 @@ def training_usage(
     precision: Precision,
     hardware: Hardware,
     micro_batch: int | None = None,
+    moments: int = 2,
 ) -> Usage:
     """What `steps` optimizer steps of `batch` sequences will use, passed in parts of `micro_batch`."""
     seconds = steps * step_seconds(config, batch, context, precision, hardware, micro_batch)
@@ -137,7 +140,7 @@ def training_usage(
         seconds=seconds,
         hardware=hardware,
         flops=training_flops(config, float(steps) * batch * context, context),
-        peak_memory=training_memory(config, micro, context, precision, hardware.device),
+        peak_memory=training_memory(config, micro, context, precision, hardware.device, moments=moments),
         communication=steps * exchanged_bytes(config, hardware.count),
         method=f"{how}, {precision}",
     )

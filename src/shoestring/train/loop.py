@@ -83,7 +83,7 @@ def train(
 
 def begin(job: Job, model: nn.Module, around: Around) -> Parts:
     """A run before its first step."""
-    optimizer = OPTIMIZERS[job.settings.optimizer](model, job.settings, job.plan.learning_rate)
+    optimizer = OPTIMIZERS[job.settings.optimizer].make(model, job.settings, job.plan.learning_rate)
     for group in optimizer.param_groups:
         group["relative"] = group["lr"] / job.plan.learning_rate
     return Parts(model, trainable(model), optimizer, Cursor(Span(job.plan.steps)), around.callbacks)

@@ -27,6 +27,7 @@ from shoestring.technique import Part, Plain, Prediction, Sketch, State, Techniq
 from shoestring.train.compiling import Compile
 from shoestring.train.log import cut, write_log
 from shoestring.train.loop import train
+from shoestring.train.optimizers import OPTIMIZERS
 from shoestring.train.parts import Around
 from shoestring.train.precision import Precision
 from shoestring.train.schedule import Plan
@@ -116,7 +117,14 @@ class Pretrain(Technique):
         known = sketch.plan if isinstance(sketch.plan, TrainingPlan) else None
         plan = self.resolve(sketch.tokens, sketch.vocabulary, known, hardware.device)
         usage = training_usage(
-            plan.model, plan.steps, plan.batch, plan.context, plan.precision, hardware, micro_batch=plan.micro_batch
+            plan.model,
+            plan.steps,
+            plan.batch,
+            plan.context,
+            plan.precision,
+            hardware,
+            micro_batch=plan.micro_batch,
+            moments=OPTIMIZERS[self.optimizer].moments,
         )
         after = sketch.with_(
             model=plan.model,

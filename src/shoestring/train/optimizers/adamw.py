@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shoestring.choice import Choice
-from shoestring.train.optimizers.groups import groups
+from shoestring.train.optimizers.groups import Optimizer, groups
 
 if TYPE_CHECKING:
     import torch
@@ -31,4 +31,6 @@ def adamw(model: nn.Module, settings: Training, learning_rate: float) -> torch.o
     return torch.optim.AdamW(found, lr=learning_rate, betas=settings.betas, eps=settings.epsilon, fused=True)
 
 
-ADAMW = Choice("adamw", adamw, "Adam with weight decay apart from the gradient, fused", row="T2", paper="1711.05101")
+ADAMW = Choice(
+    "adamw", Optimizer(adamw, moments=2), "Adam with weight decay apart from the gradient, fused", row="T2", paper="1711.05101"
+)

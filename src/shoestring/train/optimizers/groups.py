@@ -1,13 +1,32 @@
-"""Which parameters learn, and which of them weight decay pulls on."""
+"""What an optimizer is here, which parameters learn, and which of them weight decay pulls on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shoestring.errors import SettingError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
+
+    from shoestring.train.settings import Training
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """How an optimizer is made, and what it takes.
+
+    Attributes:
+        make: model, settings and peak learning rate -> the optimizer. It sets the learning rate of its groups relative to that:
+            the loop scales a group's `lr` by the schedule.
+        moments: float32 numbers that it keeps for each weight.
+    """
+
+    make: Callable[[nn.Module, Training, float], torch.optim.Optimizer]
+    moments: int
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shoestring.choice import Choice
-from shoestring.train.optimizers.groups import groups
+from shoestring.train.optimizers.groups import Optimizer, groups
 
 if TYPE_CHECKING:
     import torch
@@ -40,4 +40,11 @@ def step(weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[st
     momentum.lerp_(gradient, 1 - second)
 
 
-LION = Choice("lion", lion, "steps by the sign of one running mean", row="T2", paper="2302.06675", saves=("memory",))
+LION = Choice(
+    "lion",
+    Optimizer(lion, moments=1),
+    "steps by the sign of one running mean",
+    row="T2",
+    paper="2302.06675",
+    saves=("memory",),
+)
