@@ -24,7 +24,7 @@ from shoestring.errors import DamagedArtifact, FileError, file_error, shown
 from shoestring.files import read_object, to_json
 
 MANIFEST = "artifact.json"
-KINDS = ("corpus", "instructions", "tokens", "checkpoint", "plan", "numbers", "text")
+KINDS = ("corpus", "instructions", "tokens", "checkpoint", "plan", "numbers", "text", "scores")
 
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """Files that file managers leave in any folder that a person looks into."""

@@ -26,7 +26,7 @@ from shoestring.progress import Progress, silent
 Settings = TypeVar("Settings", bound=BaseModel)
 Mark = TypeVar("Mark")
 
-Part = Literal["corpus", "instructions", "tokens", "plan", "checkpoint", "numbers", "text"]
+Part = Literal["corpus", "instructions", "tokens", "plan", "checkpoint", "numbers", "text", "scores"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
@@ -66,6 +66,7 @@ class State:
     checkpoint: Path | None = None
     numbers: Path | None = None
     text: Path | None = None
+    scores: Path | None = None
 
     def with_(self, part: Part, path: Path) -> State:
         """The same with one part replaced."""

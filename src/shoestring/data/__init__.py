@@ -7,13 +7,15 @@ from shoestring.data.packing import PACKINGS
 from shoestring.data.quality import RULE_SETS, Quality
 from shoestring.data.readers import read, read_texts
 from shoestring.data.rows import records
+from shoestring.data.rules import RULES
 from shoestring.data.run import run_on_files
+from shoestring.data.select import Select
 from shoestring.data.tokenize import Tokenize
 from shoestring.data.tokens import Tokens, open_tokens
 from shoestring.technique import Technique
 
-TECHNIQUES: tuple[type[Technique], ...] = (Corpus, Quality, Exact, MinHash, Tokenize)
-TABLES = (RULE_SETS, PACKINGS)
+TECHNIQUES: tuple[type[Technique], ...] = (Corpus, Quality, Exact, MinHash, Select, Tokenize)
+TABLES = (RULE_SETS, RULES, PACKINGS)
 
 __all__ = [
     "TABLES",
@@ -22,6 +24,7 @@ __all__ = [
     "Exact",
     "MinHash",
     "Quality",
+    "Select",
     "Tokenize",
     "Tokens",
     "open_tokens",

@@ -14,13 +14,13 @@ import numpy as np
 from shoestring.measure import Hardware, Usage, predicted_usage
 from shoestring.technique import Prediction, Sketch
 
-RATES = {"corpus": 40.0, "quality": 14.0, "exact": 60.0, "minhash": 20.0, "train_tokenizer": 9.0, "encode": 7.5}
+RATES = {"corpus": 40.0, "quality": 14.0, "exact": 60.0, "minhash": 20.0, "select": 100.0, "train_tokenizer": 9.0, "encode": 7.5}
 """MB of text per second of wall time."""
-START = {"corpus": 0.3, "quality": 0.5, "exact": 0.4, "minhash": 0.6, "tokenize": 0.5}
+START = {"corpus": 0.3, "quality": 0.5, "exact": 0.4, "minhash": 0.6, "select": 0.3, "tokenize": 0.5}
 """Seconds that a step takes whatever the size: imports, files, threads."""
 STDLIB_SECONDS = 3.0
 """Seconds to parse the standard library for its docstrings."""
-KEPT = {"quality": (0.95, 0.77), "exact": (1.0, 0.998), "minhash": (0.97, 0.98)}
+KEPT = {"quality": (0.95, 0.77), "exact": (1.0, 0.998), "minhash": (0.97, 0.98), "select": (0.5, 0.5)}
 """Shares of bytes and of documents that stay. Assumed."""
 STDLIB = {"code": (11.32e6, 725.0), "prose": (2.27e6, 723.0)}
 """Bytes and documents of the embedded corpus with Python 3.11."""
@@ -55,10 +55,10 @@ def step_usage(step: str, size: float, hardware: Hardware, more: float = 0.0) ->
     )
 
 
-def filtering(step: str, sketch: Sketch, hardware: Hardware) -> Prediction:
-    """A step that drops documents: a pass over the text, and what stays of it."""
+def filtering(step: str, sketch: Sketch, hardware: Hardware, share: float | None = None) -> Prediction:
+    """A step that drops documents: a pass over the text, and what stays of it (`share`, where the step is asked for one)."""
     size, count = sketch.text_bytes or 0.0, sketch.documents or 0.0
-    share_bytes, share_documents = KEPT[step]
+    share_bytes, share_documents = KEPT[step] if share is None else (share, share)
     return Prediction(
         step_usage(step, size, hardware), sketch.with_(text_bytes=size * share_bytes, documents=count * share_documents)
     )

@@ -98,7 +98,12 @@ def about(corpus: Path) -> dict[str, Any]:
 
 def read(corpus: Path, columns: tuple[str, ...] = ("id", "text", "source")) -> Iterator[pa.RecordBatch]:
     """The documents of a corpus artifact in order, a row group at a time."""
-    with pq.ParquetFile(parquet(corpus)) as opened:
+    yield from rows(parquet(corpus), columns)
+
+
+def rows(file: Path, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    """The documents of a Parquet file in order, a row group at a time."""
+    with pq.ParquetFile(file) as opened:
         for index in range(opened.num_row_groups):
             yield from opened.read_row_group(index, columns=list(columns)).to_batches()
 
