@@ -18,6 +18,7 @@ from shoestring.plan.shapes import shape, widths
 from shoestring.technique import Budget, Sketch
 from shoestring.train import TrainingPlan
 from shoestring.train.cost import training_memory, training_usage
+from shoestring.train.training_plan import MICRO_TOKENS
 
 CPU, GPU = find("cpu"), find("h200")
 
@@ -204,7 +205,7 @@ def test_rates_and_portions_follow_step_law() -> None:
     batch, micro = rules.portions(1e9, 1024, GPU)
     assert batch * 1024 == pytest.approx(0.58 * 1e9**0.571, rel=0.2)
     assert batch % micro == 0
-    assert micro * 1024 <= rules.MICRO_TOKENS["cuda"]
+    assert micro * 1024 <= MICRO_TOKENS["cuda"]
     assert rules.portions(1000, 256, CPU)[0] == 1
     assert rules.portions(1e9, 256, CPU, batch=7) == (7, 7)
 

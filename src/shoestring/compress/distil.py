@@ -10,27 +10,26 @@ B batch, T tokens, N tokens that count, C width, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from shoestring import artifact
 from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import forward_flops, training_flops
 from shoestring.compress import cost, finite
-from shoestring.compress.base import Count, refuse_packed
+from shoestring.compress.base import Count, Note, refuse_packed
 from shoestring.compress.divergence import DivergenceName, Mix
 from shoestring.data.batch import IGNORED, Batch
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
-from shoestring.model import Inputs, Transformer, hidden, load, load_model, write
-from shoestring.technique import Part, Prediction, Sketch, State, StepName, Technique, Work
-from shoestring.train import Around, KeepZeros, Loss, Objective, Plan, Training, cut, train, write_log
+from shoestring.model import Inputs, Transformer, hidden, load, load_model
+from shoestring.technique import Part, Prediction, Sketch, State, StepName, Work
+from shoestring.train import Around, KeepZeros, Loss, Objective, Plan, Training
 from shoestring.train.chunked import chunked
-from shoestring.train.precision import Precision
+from shoestring.train.loop import Log
+from shoestring.train.trained import Lesson, Trained, fitting
 
 if TYPE_CHECKING:
     from shoestring.data.loader import Loader
@@ -62,7 +61,7 @@ def objective(teacher: Transformer, mix: Mix | None = None) -> Objective:
     return loss
 
 
-class Distil(Technique):
+class Distil(Trained):
     """Heal a compressed model by learning from the model it came from, or teach a small model with a large one.
 
     `teacher` names the step that made the teacher. Weights that are zero stay zero.
@@ -74,7 +73,6 @@ class Distil(Technique):
     paper: ClassVar[str] = "1503.02531"
     saves: ClassVar[tuple[str, ...]] = ("data", "computation")
     reads: ClassVar[tuple[Part, ...]] = ("checkpoint", "tokens")
-    gives: ClassVar[Part] = "checkpoint"
     version: ClassVar[int] = 3
 
     teacher: StepName
@@ -97,10 +95,6 @@ class Distil(Technique):
     """Tokens of one optimizer step."""
     context: Count | None = None
     """Tokens of one sequence; the model's own, at most 1024, when not given."""
-    precision: Precision | None = None
-    """bf16 on a GPU, fp32 on a CPU, when not given."""
-    time_limit: Annotated[float, Field(gt=0)] | None = None
-    """Seconds; what the budget leaves after the later steps, when not given."""
 
     def steps(self, learned: float, length: int) -> tuple[int, int]:
         """Optimizer steps, and sequences of one, for a student that has learned from so many tokens."""
@@ -114,8 +108,7 @@ class Distil(Technique):
             return cost.predict_weights(sketch, hardware, None, sketch.sparsity, 0.0)
         length = self.length(sketch.model)
         steps, batch = self.steps(sketch.trained_tokens, length)
-        precision = self.precision or ("bf16" if hardware.device == "cuda" else "fp32")
-        usage = cost.distil_usage(sketch.model, steps, batch, length, precision, hardware)
+        usage = cost.distil_usage(sketch.model, steps, batch, length, self.precise(hardware.device), hardware)
         tokens = sketch.trained_tokens + steps * batch * length
         return Prediction(usage, sketch.with_(trained_tokens=tokens, bits_per_byte=None))
 
@@ -130,21 +123,14 @@ class Distil(Technique):
         return self.context or min(config.context, 1024)
 
     def apply_to(
-        self,
-        student: Transformer,
-        teacher: Transformer,
-        loader: Loader,
-        steps: int,
-        around: Around | None = None,
-    ) -> list[dict[str, Any]]:
-        """Train a student in memory, in place.
+        self, student: Transformer, teacher: Transformer, loader: Loader, steps: int, around: Around | None = None
+    ) -> Log:
+        """Train a student in memory, in place, by `steps` batches; the training loop's log. Raises as `taught`."""
+        around = around or Around()
+        return self.taught(student, teacher, loader, steps, around.note).learn(around)
 
-        Args:
-            loader: its batches; `steps` of them.
-            around: what stands around the loop, such as a folder for restart points.
-
-        Returns:
-            The training loop's log.
+    def taught(self, student: Transformer, teacher: Transformer, loader: Loader, steps: int, note: Note, **more: Any) -> Lesson:
+        """A student in memory that is to learn from a teacher; `more` of the lesson.
 
         Raises:
             SettingError: a quantized student, or vocabularies that differ.
@@ -162,61 +148,34 @@ class Distil(Technique):
         teacher = teacher.to(device).eval().requires_grad_(False)
         keep = KeepZeros(student)
         how = "Jensen-Shannon divergence" if self.kind == "jsd" else f"{self.kind} KL"
-        around = around or Around()
-        around.note(f"distilling by {how} in {steps} steps; zeros stay in {len(keep.masks)} matrices")
+        note(f"distilling by {how} in {steps} steps; zeros stay in {len(keep.masks)} matrices")
         settings = Training(
-            schedule="cosine",
-            weight_decay=0.0,
-            precision=self.precision or ("bf16" if device.type == "cuda" else "fp32"),
-            log_every=max(1, steps // 50),
+            schedule="cosine", weight_decay=0.0, precision=self.precise(device.type), log_every=max(1, steps // 50)
         )
-        return train(
-            student,
-            loader,
-            Plan(steps, self.learning_rate, int(self.warmup * steps)),
-            objective(teacher, Mix(self.kind, self.temperature, self.alpha)),
-            settings,
-            replace(around, callbacks=(*around.callbacks, keep)),
-        )
+        plan = Plan(steps, self.learning_rate, int(self.warmup * steps))
+        loss = objective(teacher, Mix(self.kind, self.temperature, self.alpha))
+        return Lesson(student, loader, plan, settings, loss, (keep,), **more)
 
-    def apply(self, state: State, work: Work) -> State:
-        """Train the newest checkpoint from its teacher, and write it with the log."""
-        from shoestring.data import open_tokens
+    def lesson(self, state: State, work: Work) -> Lesson:
+        """The newest checkpoint, its teacher, and the tokens."""
         from shoestring.data.loader import Loader as Windows
 
         student, tokenizer = load(state.need("checkpoint", self.name), device=work.device, progress=work.progress)
         teacher = load_model(self._teacher(work), device=work.device, progress=work.progress)
-        opened = open_tokens(state.need("tokens", self.name))
-        if opened.vocabulary > student.config.vocabulary:
-            raise SettingError(
-                f"distil: the tokens' vocabulary has {opened.vocabulary} entries, the model's "
-                f"{student.config.vocabulary}; tokenize with `tokenizer: checkpoint`"
-            )
+        opened = fitting(state.need("tokens", self.name), student.config.vocabulary, self.name)
         length = self.length(student.config)
         steps, batch = self.steps(work.sketch.trained_tokens, length)
-        loader = Windows(opened.train, opened.train_offsets, batch, length, work.seed + 1)
-        config, theirs = student.config, teacher.config
-        log = self.apply_to(
+        return self.taught(
             student,
             teacher,
-            loader,
+            Windows(opened.train, opened.train_offsets, batch, length, work.seed + 1),
             steps,
-            Around(
-                scratch=work.scratch / "distil",
-                meter=work.meter,
-                progress=work.progress,
-                note=work.note,
-                time_limit=self.time_limit or self.seconds_left(work),
-                flops=training_flops(config, batch * length, length) + forward_flops(theirs, batch * length, length),
-            ),
+            work.note,
+            flops=training_flops(student.config, batch * length, length) + forward_flops(teacher.config, batch * length, length),
+            tokenizer=tokenizer,
+            learned=work.sketch.trained_tokens,
+            about={"settings": self.model_dump(mode="json")},
         )
-        about: dict[str, Any] = {"settings": self.model_dump(mode="json")}
-        with artifact.writing(work.out, "checkpoint", about) as folder:
-            facts = write(student.cpu(), tokenizer, folder)
-            write_log(folder, log)
-            about |= cut(log, steps, self.time_limit)
-            about["facts"] = {**facts, "trained_tokens": work.sketch.trained_tokens + float(log[-1]["tokens"])}
-        return state.with_("checkpoint", work.out)
 
     def _teacher(self, work: Work) -> Any:
         made = work.earlier.get(self.teacher)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
+from shoestring.train.training_plan import MICRO_TOKENS
 
 STEP_LAW = "Step Law, arXiv 2503.04715"
 HIGHEST_RATE = 0.01
@@ -20,8 +21,6 @@ DECAY = 0.20
 """Last share in which it falls: 10-20 % suffice (arXiv 2405.18392, figure 5)."""
 FEWEST_STEPS = 30
 """Fewer optimizer steps than this are no training."""
-MICRO_TOKENS = {"cpu": 2048, "cuda": 32_768}
-"""Tokens that pass at one time, at the most: a CPU gains nothing from more, a GPU little."""
 
 
 def learning_rate(inner_parameters: float, tokens: float) -> float:

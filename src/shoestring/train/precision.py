@@ -24,3 +24,8 @@ PRECISIONS = Table("Training.precision", FP32, BF16)
 """Each stands for the name of the PyTorch type in which matrices are multiplied."""
 
 Precision = Annotated[str, OneOf(PRECISIONS)]
+
+
+def usual(device: str) -> Precision:
+    """What to train in when nothing says."""
+    return "bf16" if device == "cuda" else "fp32"

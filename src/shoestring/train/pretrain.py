@@ -13,25 +13,21 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field, field_validator
 
-from shoestring import artifact
 from shoestring.architecture import ModelConfig, counts
 from shoestring.choice import OneOf
 from shoestring.data.packing import PACKINGS
-from shoestring.errors import DamagedArtifact, DeviceError, SettingError
+from shoestring.errors import DamagedArtifact, SettingError
 from shoestring.measure import Hardware
 from shoestring.model import Transformer
-from shoestring.technique import Part, Plain, Prediction, Sketch, State, Technique, Work, configure
+from shoestring.technique import Part, Plain, Prediction, Sketch, State, Work, configure
 from shoestring.train.compiling import Compile
-from shoestring.train.log import cut, write_log
-from shoestring.train.loop import train
 from shoestring.train.optimizers import OPTIMIZERS
-from shoestring.train.parts import Around
-from shoestring.train.precision import Precision
+from shoestring.train.precision import usual
 from shoestring.train.schedule import Plan
-from shoestring.train.settings import CHUNK, OptimizerName, Positive, ScheduleName, Training
+from shoestring.train.settings import Learning, Positive, Training
+from shoestring.train.trained import Lesson, Trained
 from shoestring.train.training_plan import TrainingPlan
 
 Count = Annotated[int, Field(gt=0)]
@@ -42,7 +38,7 @@ WARMUP, DECAY = 0.05, 0.2
 """Shares of the steps, likewise."""
 
 
-class Pretrain(Technique):
+class Pretrain(Learning, Trained):
     """Train a new model on the tokens: AdamW, warm-up, stable and decaying learning rate, exact restart after a kill.
 
     `model: auto` takes everything from the plan step before it; a mapping names the model's shape (see ModelConfig), its
@@ -56,7 +52,6 @@ class Pretrain(Technique):
     saves: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[tuple[Part, ...]] = ("tokens",)
     uses: ClassVar[tuple[Part, ...]] = ("plan",)
-    gives: ClassVar[Part] = "checkpoint"
     version: ClassVar[int] = 4
 
     model: Literal["auto"] | Annotated[dict[str, Any], Plain()] = "auto"
@@ -75,30 +70,10 @@ class Pretrain(Technique):
     """Steps."""
     decay: Annotated[int, Field(ge=0)] | None = None
     """Steps."""
-    schedule: ScheduleName = "wsd"
-    """How the learning rate goes: stable, then falling over the last `decay` steps (wsd), or falling all the way."""
-    optimizer: OptimizerName = "adamw"
-    """What makes a step of a gradient. The plan's learning rate is AdamW's; lion wants a third of it or less."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    """Pulls matrices towards zero; embeddings, norms and biases are left alone."""
-    clip: Annotated[float, Field(ge=0)] = 1.0
-    """Largest norm of the whole gradient; 0 leaves it as it is."""
-    precision: Precision | None = None
-    """As planned; without a plan bf16 on a GPU, fp32 on a CPU."""
     compile: Compile | None = None
     """regional on a GPU, none on a CPU, when not given."""
-    loss_chunk: Annotated[int, Field(ge=0)] = CHUNK
-    """Tokens whose logits exist at one time; 0: those of the whole micro-batch."""
     packing: Annotated[str, OneOf(PACKINGS)] = "stream"
     """How documents fill sequences: cut wherever one is full, or packed whole where they fit (arXiv 2404.10830)."""
-    deterministic: bool = False
-    """On a GPU: kernels whose sums have a fixed order, so that a rerun is equal bit for bit; slower. A CPU always does."""
-    log_every: Count = 10
-    """Steps between two records of the log."""
-    checkpoint_every: Positive = 30.0
-    """Seconds between restart points."""
-    time_limit: Positive | None = None
-    """Seconds; what the budget leaves after the later steps, when not given."""
 
     @field_validator("model")
     @classmethod
@@ -135,8 +110,8 @@ class Pretrain(Technique):
         )
         return Prediction(usage, after)
 
-    def apply(self, state: State, work: Work) -> State:
-        """Train, and write the checkpoint with its log."""
+    def lesson(self, state: State, work: Work) -> Lesson:
+        """A new model, and the tokens."""
         from shoestring.data import open_tokens
         from shoestring.data.loader import Loader
 
@@ -144,45 +119,19 @@ class Pretrain(Technique):
         tokenizer = tokens.tokenizer()
         known = None if state.plan is None else read_plan(state.plan)
         plan = self.resolve(len(tokens.train), tokenizer.vocabulary, known, work.device)
-        if work.device == "cuda" and not torch.cuda.is_available():
-            raise DeviceError("pretrain: no CUDA device is there; run on the CPU with device: cpu")
-        settings = self.training(plan, work.device)
-        model = Transformer(plan.model).initialise(work.seed).to(work.device)
-        loader = Loader(tokens.train, tokens.train_offsets, plan.batch, plan.context, work.seed, self.packing)
+        compiled = self.compile or ("regional" if work.device == "cuda" else "none")
+        chosen = {name: getattr(self, name) for name in Learning.model_fields}
         work.note(
             f"pretraining {counts.parameters(plan.model):,} parameters on {work.device}: {plan.steps} steps of "
-            f"{plan.batch} x {plan.context} tokens, learning rate {plan.learning_rate:.3g}, {plan.precision}, "
-            f"compile {settings.compile}"
+            f"{plan.batch} x {plan.context} tokens, learning rate {plan.learning_rate:.3g}, {plan.precision}, compile {compiled}"
         )
-        log = train(
-            model,
-            loader,
+        return Lesson(
+            Transformer(plan.model).initialise(work.seed).to(work.device),
+            Loader(tokens.train, tokens.train_offsets, plan.batch, plan.context, work.seed, self.packing),
             Plan(plan.steps, plan.learning_rate, plan.warmup, plan.decay, plan.batch // plan.micro_batch),
-            settings=settings,
-            around=Around(
-                scratch=work.scratch / "train",
-                meter=work.meter,
-                progress=work.progress,
-                note=work.note,
-                time_limit=self.time_limit or self.seconds_left(work),
-            ),
-        )
-        about = cut(log, plan.steps, self.time_limit)
-        return state.with_("checkpoint", _write(model, tokenizer, plan, log, work.out, about))
-
-    def training(self, plan: TrainingPlan, device: str) -> Training:
-        """The loop's settings."""
-        return Training(
-            optimizer=self.optimizer,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            clip=self.clip,
-            precision=plan.precision,
-            compile=self.compile or ("regional" if device == "cuda" else "none"),
-            loss_chunk=self.loss_chunk,
-            deterministic=self.deterministic,
-            log_every=self.log_every,
-            checkpoint_every=self.checkpoint_every,
+            Training(**chosen, precision=plan.precision, compile=compiled),
+            tokenizer=tokenizer,
+            about={"plan": plan.model_dump(mode="json", exclude={"formulas", "seconds"})},
         )
 
     def resolve(self, tokens: float | None, vocabulary: int | None, plan: TrainingPlan | None, device: str) -> TrainingPlan:
@@ -225,7 +174,7 @@ class Pretrain(Technique):
             learning_rate=self.learning_rate or (plan.learning_rate if plan is not None else _rate(config)),
             warmup=warmup,
             decay=decay,
-            precision=self.precision or (plan.precision if plan is not None else "bf16" if device == "cuda" else "fp32"),
+            precision=self.precision or (plan.precision if plan is not None else usual(device)),
             tokens=steps * batch * context,
             seconds=plan.seconds if plan is not None else 0.0,
             formulas=plan.formulas if plan is not None else (),
@@ -271,17 +220,3 @@ def read_plan(folder: Path) -> TrainingPlan:
 def _rate(config: ModelConfig) -> float:
     """Kaplan's learning rate for a model of this size, at least 1e-4."""
     return max(1e-4, 0.003239 - 0.0001395 * math.log(counts.parameters(config)))
-
-
-def _write(
-    model: Transformer, tokenizer: Any, plan: TrainingPlan, log: list[dict[str, Any]], out: Path, about: dict[str, Any]
-) -> Path:
-    """The checkpoint artifact: weights, configuration, tokenizer, and the log beside them."""
-    from shoestring.model import write
-
-    about["plan"] = plan.model_dump(mode="json", exclude={"formulas", "seconds"})
-    with artifact.writing(out, "checkpoint", about) as folder:
-        facts = write(model.cpu(), tokenizer, folder)
-        write_log(folder, log)
-        about["facts"] = {**facts, "trained_tokens": float(log[-1]["tokens"])}
-    return out

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from shoestring.architecture import ModelConfig
 from shoestring.train.precision import Precision
 
+MICRO_TOKENS = {"cpu": 2048, "cuda": 32_768}
+"""Tokens that pass at one time, at the most: a CPU gains nothing from more, a GPU little."""
+
 
 class TrainingPlan(BaseModel):
     """The model, how long it trains, in what portions, how fast."""

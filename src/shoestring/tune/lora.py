@@ -12,20 +12,22 @@ K inputs, N outputs, R rank: W is N x K, A is R x K, B is N x R.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from shoestring import artifact
 from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import parameters
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import Transformer, load, write
-from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Word, Work
-from shoestring.train import Around, Plan, Training, cut, train, write_log
-from shoestring.train.precision import Precision
+from shoestring.technique import FileName, Part, Prediction, Sketch, State, Word, Work
+from shoestring.train import Around, Plan, Training
+from shoestring.train.loop import Log
+from shoestring.train.trained import Lesson, Trained, fitting
+from shoestring.train.training_plan import MICRO_TOKENS
 from shoestring.tune import cost
 from shoestring.tune.adapter import adapters, add_lora, chosen, merge, trainable_parameters
 from shoestring.tune.chat import encode
@@ -40,13 +42,11 @@ Count = Annotated[int, Field(gt=0, le=65_536)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 TOKENS = 2**26
 """Tokens of one step at the most: they are all in memory, with their targets. The largest runs use a tenth of it."""
-MICRO_TOKENS = {"cpu": 1024, "cuda": 16_384}
-"""Tokens in memory at one time: enough to keep a device busy, few enough that activations stay small beside the weights."""
 CONVERSATION = 1000.0
 """Bytes of a row of instructions, assumed when a step is predicted."""
 
 
-class LoRA(Technique):
+class LoRA(Trained):
     """Adapt a model by learning a low-rank change of its matrices; the change is merged, and kept beside as a PEFT adapter.
 
     Learns from the tokens, or from the conversations in `data`, of which only the assistant's words count.
@@ -59,7 +59,6 @@ class LoRA(Technique):
     saves: ClassVar[tuple[str, ...]] = ("memory", "computation", "storage")
     reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
     uses: ClassVar[tuple[Part, ...]] = ("tokens",)
-    gives: ClassVar[Part] = "checkpoint"
     version: ClassVar[int] = 4
 
     rank: Count = 8
@@ -92,10 +91,6 @@ class LoRA(Technique):
     """Sequences in memory at one time; when not given as many as hold 1,024 tokens on a CPU, 16,384 on a GPU."""
     context: Annotated[int, Field(ge=2, le=2**24)] | None = None
     """Tokens of a sequence; the model's own, at most 512, when not given."""
-    precision: Precision | None = None
-    """bf16 on a GPU, fp32 on a CPU, when not given."""
-    time_limit: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    """Seconds; what the budget leaves after the later steps when not given."""
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """Training steps without the frozen matrices' gradients."""
@@ -107,7 +102,7 @@ class LoRA(Technique):
         steps = self.steps or self._steps(self._sequences(sketch, context))
         micro = self._micro_batch(context, hardware.device)
         adapter = cost.adapter_parameters(config, self.rank, chosen(self.targets, cost.matrices(config)))
-        usage = cost.tuning_usage(config, steps, self.batch, context, micro, self._precision(hardware.device), adapter, hardware)
+        usage = cost.tuning_usage(config, steps, self.batch, context, micro, self.precise(hardware.device), adapter, hardware)
         bits = 16.0 if sketch.bits_per_weight == 16 else 32.0  # as `model.write` stores it: half precision stays that
         after = sketch.with_(
             trained_tokens=sketch.trained_tokens + steps * self.batch * context,
@@ -119,21 +114,24 @@ class LoRA(Technique):
         return Prediction(usage, after)
 
     def apply_to(
-        self,
-        model: Transformer,
-        batches: Loader | Conversations,
-        steps: int,
-        seed: int = 0,
-        around: Around | None = None,
-    ) -> list[dict[str, Any]]:
+        self, model: Transformer, batches: Loader | Conversations, steps: int, seed: int = 0, around: Around | None = None
+    ) -> Log:
         """Put adapters on a model in memory and train them; `merge` joins them to it, `save_adapter` writes them.
-
-        Args:
-            batches: anything with `batch(step)`, such as a `data.Loader` or `Conversations`.
-            around: what stands around the loop, such as a folder for restart points.
 
         Returns:
             The training loop's log.
+        """
+        around = around or Around()
+        return self.adapted(model, batches, steps, seed, around.note).learn(around)
+
+    def adapted(
+        self, model: Transformer, batches: Loader | Conversations, steps: int, seed: int, note: Callable[[str], None], **more: Any
+    ) -> Lesson:
+        """A model in memory with adapters that are to learn.
+
+        Args:
+            batches: anything with `batch(step)`, such as a `data.Loader` or `Conversations`.
+            more: of the lesson.
         """
         device = model.embedding.weight.device.type
         whole = sum(p.numel() for p in model.parameters())
@@ -141,8 +139,7 @@ class LoRA(Technique):
         add_lora(model, self.rank, self.alpha, self.targets, self.dropout, self.rank_stabilised, self.keep_zeros, seed)
         learned = trainable_parameters(model)
         masked = sum(layer.kept is not None for layer in adapters(model).values())
-        around = around or Around()
-        around.note(
+        note(
             f"lora: {learned:,} parameters learn ({learned / (whole + learned):.2%}), the model is frozen"
             + (", its packed matrices stay packed while it learns" if packed else "")
             + (f"; the zeros of {masked} pruned matrices stay" if masked else "")
@@ -150,59 +147,45 @@ class LoRA(Technique):
         settings = Training(
             schedule="cosine",
             weight_decay=self.weight_decay,
-            precision=self._precision(device),
+            precision=self.precise(device),
             log_every=max(1, steps // 50),
         )
         micro = self._micro_batch(batches.context, device)
-        return train(
-            model,
-            batches if not isinstance(batches, Conversations) else batches.batch,
-            Plan(steps, self.learning_rate, int(self.warmup * steps), micro_batches=self.batch // micro),
-            settings=settings,
-            around=around,
-        )
+        plan = Plan(steps, self.learning_rate, int(self.warmup * steps), micro_batches=self.batch // micro)
+        return Lesson(model, batches, plan, settings, **more)
 
-    def apply(self, state: State, work: Work) -> State:
-        """Train adapters for the newest checkpoint, write the merged model, and the adapter beside it."""
-        source = state.need("checkpoint", self.name)
-        model, tokenizer = load(source, device=work.device, progress=work.progress)
+    def lesson(self, state: State, work: Work) -> Lesson:
+        """Adapters for the newest checkpoint, and tokens or conversations."""
+        model, tokenizer = load(state.need("checkpoint", self.name), device=work.device, progress=work.progress)
         context = self._context(model.config)
         batches = self._batches(state, model.config, tokenizer, context, work)
-        steps = self.steps or self._steps(batches.windows)
-        names = chosen(self.targets, cost.matrices(model.config))
         length = batches.mean_length if isinstance(batches, Conversations) else context
-        adapter = cost.adapter_parameters(model.config, self.rank, names)
-        log = self.apply_to(
+        adapter = cost.adapter_parameters(model.config, self.rank, chosen(self.targets, cost.matrices(model.config)))
+        return self.adapted(
             model,
             batches,
-            steps,
+            self.steps or self._steps(batches.windows),
             work.seed,
-            Around(
-                scratch=work.scratch / "lora",
-                meter=work.meter,
-                progress=work.progress,
-                note=work.note,
-                time_limit=self.time_limit or self.seconds_left(work),
-                flops=cost.step_flops(model.config, self.batch * length, length, adapter),
-            ),
+            work.note,
+            flops=cost.step_flops(model.config, self.batch * length, length, adapter),
+            tokenizer=tokenizer,
+            learned=work.sketch.trained_tokens,
+            about={"settings": self.model_dump(mode="json"), "adapter_parameters": adapter},
         )
-        model.cpu()
+
+    def written(self, lesson: Lesson, folder: Path, work: Work) -> dict[str, Any]:
+        """The merged model, and the adapter beside it."""
+        model = lesson.model
         unpacked = sum(layer.base.form != "dense" for layer in adapters(model).values())
-        filled = not self.keep_zeros and work.sketch.sparsity > 0
-        about: dict[str, Any] = {"settings": self.model_dump(mode="json"), "adapter_parameters": trainable_parameters(model)}
-        with artifact.writing(work.out, "checkpoint", about) as folder:
-            (folder / "adapter").mkdir()
-            save_adapter(model, folder / "adapter")
-            merge(model)
-            about["facts"] = write(model, tokenizer, folder)
-            write_log(folder, log)
-            about |= cut(log, steps, self.time_limit)
-            about["facts"]["trained_tokens"] = work.sketch.trained_tokens + float(log[-1]["tokens"])
+        (folder / "adapter").mkdir()
+        save_adapter(model, folder / "adapter")
+        merge(model)
+        facts = write(model, lesson.tokenizer, folder)
         if unpacked:
             work.note(f"lora: merging has unpacked {unpacked} matrices to float32; quantize the model again after it")
-        if filled:
+        if not self.keep_zeros and work.sketch.sparsity > 0:
             work.note("lora: merging has filled the zeros of pruned matrices; keep_zeros: true would keep them")
-        return state.with_("checkpoint", work.out)
+        return dict(facts)
 
     def _batches(
         self, state: State, config: ModelConfig, tokenizer: Tokenizer, context: int, work: Work
@@ -219,17 +202,11 @@ class LoRA(Technique):
             if made.empty:
                 work.note(f"lora: {made.empty} answers of {len(rows)} conversations are empty or weigh 0: not learned")
             return made
-        from shoestring.data import open_tokens
         from shoestring.data.loader import Loader
 
         if state.tokens is None:
             raise SettingError("lora: needs tokens, and no step before it makes them; put tokenize before it, or give data")
-        opened = open_tokens(state.tokens)
-        if opened.vocabulary > config.vocabulary:
-            raise SettingError(
-                f"lora: the tokens' vocabulary has {opened.vocabulary} entries, the model's {config.vocabulary}; "
-                "tokenize with `tokenizer: checkpoint`"
-            )
+        opened = fitting(state.tokens, config.vocabulary, self.name)
         return Loader(opened.train, opened.train_offsets, self.batch, context, work.seed)
 
     def _context(self, config: ModelConfig) -> int:
@@ -254,11 +231,8 @@ class LoRA(Technique):
 
     def _micro_batch(self, context: int, device: str) -> int:
         """Sequences in memory at one time; divides the batch."""
-        wished = self.micro_batch or MICRO_TOKENS.get(device, MICRO_TOKENS["cuda"]) // context
+        wished = self.micro_batch or MICRO_TOKENS[device] // 2 // context  # so that activations stay small beside frozen weights
         return max(size for size in range(1, self.batch + 1) if self.batch % size == 0 and size <= max(1, wished))
 
     def _steps(self, sequences: float) -> int:
         return max(1, math.ceil(self.epochs * sequences / self.batch))
-
-    def _precision(self, device: str) -> Precision:
-        return self.precision or ("bf16" if device == "cuda" else "fp32")
