@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from shoestring.evaluate.likelihood import Likelihood, likelihoods
     from shoestring.evaluate.measuring import Evaluate, measure_model
     from shoestring.evaluate.rows import read_rows
+    from shoestring.evaluate.score import ScoreDocuments, document_bits
     from shoestring.evaluate.tasks import choice_scores, cloze_scores, exact_scores, task_scores
     from shoestring.evaluate.windows import Score, bits_per_byte
     from shoestring.technique import Technique
@@ -26,10 +27,12 @@ __all__ = [
     "Fidelity",
     "Likelihood",
     "Score",
+    "ScoreDocuments",
     "bits_per_byte",
     "choice_scores",
     "cloze_scores",
     "differences",
+    "document_bits",
     "exact_scores",
     "fidelity",
     "likelihoods",
@@ -39,4 +42,4 @@ __all__ = [
     "task_scores",
 ]
 
-__getattr__ = lazily(__name__, __file__, TECHNIQUES=("Evaluate",))
+__getattr__ = lazily(__name__, __file__, TECHNIQUES=("Evaluate", "ScoreDocuments"))
