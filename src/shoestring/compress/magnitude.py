@@ -11,7 +11,7 @@ O outputs, I inputs.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -32,11 +32,16 @@ class Magnitude(Weights):
     saves: ClassVar[tuple[str, ...]] = ("storage",)
 
     sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Share of the weights that become zero."""
+    """Share of the weights that become zero; a pattern n:m has its own, 1 - n/m."""
     pattern: prune.Pattern = "unstructured"
     """n:m keeps n of every m neighbouring inputs."""
     scope: prune.Scope = "layer"
     """Within what weights compete: one matrix, or a row (an output) of it; a pattern n:m competes within its m."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_sparsity(cls, settings: Any) -> Any:
+        return prune.own_sparsity(settings)
 
     @model_validator(mode="after")
     def _agree(self) -> Magnitude:

@@ -18,6 +18,7 @@ PATTERNS: Table[tuple[int, int] | None] = Table(
     "Pruning.pattern",
     Choice("unstructured", None, "zeros anywhere in a row or a matrix", row="I1", paper="1506.02626"),
     Choice("2:4", (2, 4), "two of each four neighbouring inputs stay", row="I2", paper="2104.08378"),
+    Choice("1:4", (1, 4), "one of each four neighbouring inputs stays", row="I2", paper="2102.04010"),
     Choice("4:8", (4, 8), "four of each eight neighbouring inputs stay", row="I2", paper="2102.04010"),
 )
 """Each stands for how many of how many neighbouring inputs of a row stay; None where that is free."""
@@ -40,6 +41,13 @@ def keep(score_OI: Tensor, sparsity: float, pattern: Pattern = "unstructured", s
     if scope == "layer":
         return _without_lowest(score_OI.flatten(), int(sparsity * score_OI.numel() + 1e-9)).view_as(score_OI)
     return _without_lowest(score_OI, int(sparsity * score_OI.shape[1] + 1e-9))
+
+
+def own_sparsity(settings: Any) -> Any:
+    """Settings as they were given; where a pattern is named and no sparsity, with the pattern's."""
+    pattern = settings.get("pattern") if isinstance(settings, dict) else None
+    run = PATTERNS.get(pattern) if isinstance(pattern, str) else None
+    return {"sparsity": 1 - run[0] / run[1], **settings} if run else settings
 
 
 def check_pattern(sparsity: float, pattern: Pattern) -> None:

@@ -12,7 +12,7 @@ O outputs, I inputs, N tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -65,9 +65,14 @@ class Wanda(Calibrated):
     saves: ClassVar[tuple[str, ...]] = ("storage",)
 
     sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Share of the weights that become zero."""
+    """Share of the weights that become zero; a pattern n:m has its own, 1 - n/m."""
     pattern: prune.Pattern = "unstructured"
-    """2:4 and 4:8 keep that many of every run of neighbouring inputs."""
+    """n:m keeps n of every m neighbouring inputs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_sparsity(cls, settings: Any) -> Any:
+        return prune.own_sparsity(settings)
 
     @model_validator(mode="after")
     def _agree(self) -> Wanda:
