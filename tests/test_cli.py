@@ -169,7 +169,7 @@ def test_generate_streams_what_json_says_whole(call: Call) -> None:
 
 
 def test_every_figure_of_a_calibration_has_a_unit() -> None:
-    static = ("matmul.fp32", "copy", "text", "disk.write", "infer.read", "infer.layer")
+    static = ("matmul.fp32", "copy", "text", "disk.write", "infer.moved", "infer.layers")
     for key in (*static, *(f"train.fp32.{term}" for term in TERMS)):
         assert not figure(key, 1.5).replace(".", "").isdigit(), key
     assert figure("matmul.bf16", 3.2e9) == "3.2 GFLOP/s"

@@ -115,7 +115,7 @@ def test_predictions_fill_the_sketch(tmp_path: Path) -> None:
         prediction = technique.predict(sketch, hardware)
         sketch = prediction.sketch
         assert prediction.usage.seconds.value > 0
-        faster = technique.predict(sketch, hardware.with_(reached={f"data.{k}.mb_per_s": 1e6 for k in cost.RATES}))
+        faster = technique.predict(sketch, hardware.with_(reached={f"data.{k}.text": 1e-12 for k in cost.RATES}))
         assert faster.usage.seconds.value < prediction.usage.seconds.value
     assert sketch.vocabulary == 4096
     assert 3e6 < sketch.tokens < 4.5e6

@@ -9,11 +9,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import decode_flops
 from shoestring.infer import cost, probe
-from shoestring.measure import find
+from shoestring.measure import Hardware, find
+from shoestring.measure.counts import seconds
 from shoestring.model import Cache, Transformer, hidden
 
 CONFIG = ModelConfig(vocabulary=97, width=32, layers=2, heads=4, kv_heads=2, context=192)
 HARDWARE = find("cpu")
+
+
+def step_seconds(config: ModelConfig, rows: int, position: float, hardware: Hardware) -> float:
+    return seconds(cost.step_counts(config, rows, position, hardware), cost.ASSUMED, hardware)
 
 
 def test_weight_traffic_is_what_a_pass_touches() -> None:
@@ -21,7 +26,7 @@ def test_weight_traffic_is_what_a_pass_touches() -> None:
     assert cost.weight_traffic(CONFIG) == 4 * tied
     untied = CONFIG.with_(tied=False)
     assert cost.weight_traffic(untied) == 4 * tied  # the embedding's rows are not all read
-    packed = cost.weight_traffic(CONFIG, cost.Precision(weight=4.25))
+    packed = cost.weight_traffic(CONFIG, cost.Stored(weight=4.25))
     inner = sum(p.numel() for name, p in Transformer(CONFIG).named_parameters() if "blocks" in name and p.ndim > 1)
     assert packed == 4 * tied - inner * (32 - 4.25) / 8
 
@@ -44,18 +49,18 @@ def test_prefill_flops_count_the_head_once() -> None:
 
 def test_a_step_is_bound_by_bytes_then_by_operations() -> None:
     big = ModelConfig(vocabulary=49152, width=576, layers=30, heads=9, kv_heads=3, feed_forward_width=1536, context=2048)
-    one, eight = (cost.step_seconds(big, rows, 128, HARDWARE) for rows in (1, 8))
+    one, eight = (step_seconds(big, rows, 128, HARDWARE) for rows in (1, 8))
     assert one <= eight < 1.5 * one, "at small batches the weights' bytes are shared"
-    many = [cost.step_seconds(big, rows, 128, HARDWARE) for rows in (256, 512)]
+    many = [step_seconds(big, rows, 128, HARDWARE) for rows in (256, 512)]
     assert many[1] > 1.7 * many[0], "at large ones the operations count"
-    assert cost.step_seconds(big, 1, 1000, HARDWARE) > one
-    faster = HARDWARE.with_(reached={"infer.read": 1e12, "infer.layer": 0.0})
-    assert cost.step_seconds(big, 1, 128, faster) < one / 3
+    assert step_seconds(big, 1, 1000, HARDWARE) > one
+    faster = HARDWARE.with_(reached={"infer.moved": 1e-12, "infer.layers": 0.0})
+    assert step_seconds(big, 1, 128, faster) < one / 3
 
 
 def test_decode_seconds_sum_the_steps() -> None:
-    by_hand = sum(cost.step_seconds(CONFIG, 2, 10 + n, HARDWARE) for n in range(7))
-    assert cost.decode_seconds(CONFIG, 2, 10, 7, HARDWARE) == pytest.approx(by_hand)
+    by_hand = sum(step_seconds(CONFIG, 2, 10 + n, HARDWARE) for n in range(7))
+    assert seconds(cost.decode_counts(CONFIG, 2, 10, 7, HARDWARE), cost.ASSUMED, HARDWARE) == pytest.approx(by_hand)
     assert cost.decode_total_flops(CONFIG, 2, 10, 7) == pytest.approx(2 * sum(decode_flops(CONFIG, 10 + n) for n in range(7)))
 
 
@@ -63,5 +68,5 @@ def test_probe_gives_positive_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "READ_BYTES", 1 << 24)
     monkeypatch.setattr(probe, "timed", lambda work, seconds, synchronise: (work(), 1e-3)[1])
     figures = probe.probe(HARDWARE)
-    assert set(figures) == {"infer.read", "infer.layer"}
+    assert set(figures) == {"infer.moved", "infer.layers"}
     assert all(value > 0 for value in figures.values())

@@ -69,8 +69,8 @@ _FIGURES = {
     "text": ("B/s", "splitting text into words, one core"),
     "disk.write": ("B/s", "writing a file, synced"),
     "process.bytes": ("B", "memory of a process that has loaded PyTorch"),
-    "infer.read": ("B/s", "reading weights to multiply a vector"),
-    "infer.layer": ("s", "starting the operators of a layer"),
+    "infer.moved": ("s/B", "reading weights to multiply a vector"),
+    "infer.layers": ("s", "starting the operators of a layer"),
 }
 """What the figures of a calibration are, by how their names begin: unit and words."""
 _STEPS = {

@@ -5,7 +5,7 @@
              + for GPTQ: columns in turn (`column_flops`), and a fixed time for each column
     weights  passes over the weights
 
-Rates are shares of this machine's matrix products; `figure("compress....")` replaces them where a calibration has measured them.
+Operations are assumed to reach a share of this machine's rate of matrix products.
 Quality is not predicted: no rule says what a given model loses.
 
 O outputs, I inputs, N calibration tokens.
@@ -23,24 +23,36 @@ from shoestring.architecture.counts import (
     matrices,
     over_layers,
     parameters,
+    training_flops,
+    weight_bytes,
     widest,
 )
-from shoestring.measure import Hardware, Usage, predicted, predicted_usage
+from shoestring.measure import Hardware, Usage
+from shoestring.measure.counts import Units, products, seconds, times, usage
 from shoestring.technique import Prediction, Sketch
+from shoestring.train import cost as training
+from shoestring.train.precision import Precision
 
 SCALE_BITS = 16
 """Scales are stored in bfloat16."""
-WALK_SHARE = {"bf16": 0.55, "fp32": 0.8}
-"""Share of the machine's rate of products that the blocks' pass reaches, attention, norms and casts counted in its time. This and
-the figures below: measured on one AVX-512 core with SmolLM2-135M's shapes."""
-GRAM_SHARE = 0.85
-"""The same of Gram matrices, in fp32, the half that symmetry saves counted out."""
-COLUMN_SECONDS = 30e-6
-"""Seconds for a column of GPTQ's loop beside its multiply-adds: half a dozen small operations."""
-COLUMN_BYTES_PER_SECOND = 3.2e10
-"""At which the loop moves the rest of a block: O x block/2 floats are read and written for each column."""
-WEIGHT_BYTES_PER_SECOND = 2e9
-"""Of float32 weights that one pass of rounding or scoring goes through."""
+ASSUMED: Units = {
+    **training.ASSUMED,
+    # The blocks' pass, with attention, norms and casts in its time. These and what follows: measured on one AVX-512 core with
+    # SmolLM2-135M's shapes.
+    "compress.bf16.walk": products("bf16", 0.55),
+    "compress.fp32.walk": products("fp32", 0.8),
+    "compress.grams": products("fp32", 0.85),
+    "compress.solver": products("fp32"),
+    # A column of GPTQ's loop beside its multiply-adds: half a dozen small operations.
+    "compress.columns": 30e-6,
+    "compress.block": 1 / 3.2e10,
+    "compress.weights": 1 / 2e9,
+    "compress.moved": 1 / 0.6e9,
+}
+"""Seconds of a training step's terms; of an operation of the walk, of Gram matrices (the half that symmetry saves counted out)
+and of a solver; of a column; of a byte of the rest of a block that a column moves, of float32 weights that a pass of rounding
+or scoring goes through, of a checkpoint that is read, or written with its checksum.
+"""
 SEARCH_PASSES = 35.0
 """Passes over the weights that a search for scales takes."""
 SCORE_PASSES = 8.0
@@ -51,8 +63,6 @@ DISTIL_CHUNK = 1024
 """Tokens whose logits, the student's and the teacher's, exist at one time."""
 DISTIL_LOGITS = 6
 """Copies of a chunk's logits that a distillation step holds, float32."""
-LOADING_BYTES_PER_SECOND = 0.6e9
-"""Reading a checkpoint, and writing one with its checksum, bytes of float32 weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +145,21 @@ def predict_walk(
         return _unknown(sketch, hardware, bits, sparsity)
     length = length or min(512, config.context)
     passed, whole = walk_flops(config, samples, length, gram=False), walk_flops(config, samples, length, gram)
-    rates = {
-        dtype: hardware.rate(dtype) * hardware.figure(f"compress.walk_share.{dtype}", WALK_SHARE[dtype]) for dtype in WALK_SHARE
+    dtypes = ("bf16", "fp32") if precision == "auto" else (precision,)
+    walk = min(({f"compress.{dtype}.walk": passed} for dtype in dtypes), key=lambda counts: seconds(counts, ASSUMED, hardware))
+    solver = solver_flops(config, grids)
+    counts = {
+        **walk,
+        "compress.grams": whole - passed,
+        "compress.solver": solver,
+        **_columns(config, grids),
+        "compress.weights": passes * 4.0 * linear_parameters(config),
+        "compress.moved": 2 * 4.0 * parameters(config),
     }
-    seconds = passed / (max(rates.values()) if precision == "auto" else rates[precision])
-    seconds += (whole - passed) / (hardware.rate("fp32") * hardware.figure("compress.gram_share", GRAM_SHARE))
-    flops = whole + solver_flops(config, grids)
-    seconds += (flops - whole) / hardware.rate("fp32") + (_column_seconds(config, hardware, grids) if grids else 0.0)
-    weights = 4.0 * linear_parameters(config)
-    seconds += passes * weights / hardware.figure("compress.weights", WEIGHT_BYTES_PER_SECOND) + _moving(config, hardware)
     held = samples * length * 4.0 * (6 * config.width + 4 * widest(config))
-    peak = 4.0 * parameters(config) + held + 12.0 * widest(config) ** 2
-    usage = predicted_usage(
-        seconds=seconds, hardware=hardware, flops=flops, peak_memory=peak, method="one pass of calibration, Gram matrices, solver"
-    )
-    return Prediction(usage, _after(sketch, config, bits, sparsity))
+    kept = 4.0 * parameters(config) + held + 12.0 * widest(config) ** 2
+    used = usage(counts, kept, hardware, ASSUMED, flops=whole + solver, method="one pass of calibration, Gram matrices, solver")
+    return Prediction(used, _after(sketch, config, bits, sparsity))
 
 
 def predict_weights(sketch: Sketch, hardware: Hardware, bits: Bits | None, sparsity: float, passes: float) -> Prediction:
@@ -158,27 +168,20 @@ def predict_weights(sketch: Sketch, hardware: Hardware, bits: Bits | None, spars
     if not isinstance(config, ModelConfig):
         return _unknown(sketch, hardware, bits, sparsity)
     weights = linear_parameters(config)
-    rate = hardware.figure("compress.weights", WEIGHT_BYTES_PER_SECOND)
-    seconds = passes * 4.0 * weights / rate + _moving(config, hardware)
-    peak = 4.0 * parameters(config) + (weights if bits else 0.0)
-    usage = predicted_usage(
-        seconds=seconds, hardware=hardware, flops=passes * 2.0 * weights, peak_memory=peak, method="passes over the weights"
-    )
-    return Prediction(usage, _after(sketch, config, bits, sparsity))
+    counts = {"compress.weights": passes * 4.0 * weights, "compress.moved": 2 * 4.0 * parameters(config)}
+    kept = 4.0 * parameters(config) + (weights if bits else 0.0)
+    used = usage(counts, kept, hardware, ASSUMED, flops=passes * 2.0 * weights, method="passes over the weights")
+    return Prediction(used, _after(sketch, config, bits, sparsity))
 
 
-def disk_bytes(config: ModelConfig, bits_per_weight: float, other_bits: float) -> float:
-    """Bytes of the weights' file."""
-    inner = linear_parameters(config)
-    return inner * bits_per_weight / 8 + (parameters(config) - inner) * other_bits / 8
-
-
-def _column_seconds(config: ModelConfig, hardware: Hardware, grids: int) -> float:
-    """Seconds of GPTQ's loop beside its products; matrices of one input, and the grids of each, are rounded together."""
-    fixed = hardware.figure("compress.column", COLUMN_SECONDS)
-    moved = hardware.figure("compress.column_bytes", COLUMN_BYTES_PER_SECOND)
+def _columns(config: ModelConfig, grids: int) -> dict[str, float]:
+    """GPTQ's loop beside its products: for each column, O x block/2 floats are read and written. Matrices of one input, and the
+    grids of each, are rounded together.
+    """
+    if not grids:
+        return {}
     columns = over_layers(config, lambda layer: sum(gram_widths(layer, config.width)))
-    return fixed * columns + grids * linear_parameters(config) * 64 * 8.0 / moved
+    return {"compress.columns": float(columns), "compress.block": grids * linear_parameters(config) * 64 * 8.0}
 
 
 def _after(sketch: Sketch, config: ModelConfig, bits: Bits | None, sparsity: float) -> Sketch:
@@ -186,7 +189,7 @@ def _after(sketch: Sketch, config: ModelConfig, bits: Bits | None, sparsity: flo
         return sketch.with_(sparsity=sparsity, bits_per_byte=None)
     stored = bits.per_weight(config)
     return sketch.with_(
-        sparsity=sparsity, bits_per_weight=stored, disk_bytes=disk_bytes(config, stored, SCALE_BITS), bits_per_byte=None
+        sparsity=sparsity, bits_per_weight=stored, disk_bytes=weight_bytes(config, stored, SCALE_BITS), bits_per_byte=None
     )
 
 
@@ -195,24 +198,23 @@ def _unknown(sketch: Sketch, hardware: Hardware, bits: Bits | None, sparsity: fl
     known = {"sparsity": sparsity, "bits_per_byte": None}
     if bits is not None:
         known["bits_per_weight"] = float(bits.bits)
-    usage: Usage = predicted_usage(seconds=0.0, hardware=hardware, method="the model is not known yet")
-    return Prediction(usage, sketch.with_(**known))
+    used = usage({}, None, hardware, ASSUMED, flops=None, method="the model is not known yet")
+    return Prediction(used, sketch.with_(**known))
 
 
-def _moving(config: ModelConfig, hardware: Hardware) -> float:
-    """Seconds to read the checkpoint and to write one."""
-    return 2 * 4.0 * parameters(config) / hardware.figure("compress.loading", LOADING_BYTES_PER_SECOND)
-
-
-def distil_usage(config: ModelConfig, steps: int, batch: int, length: int, precision: str, hardware: Hardware) -> Usage:
+def distil_usage(config: ModelConfig, steps: int, batch: int, length: int, precision: Precision, hardware: Hardware) -> Usage:
     """What distillation from a teacher of the student's size uses: training, a third more for the teacher's forward pass, its
     weights, and a chunk of both models' logits.
     """
-    from shoestring.train.cost import training_usage
-
-    usage = training_usage(config, steps, batch, length, precision, hardware)  # type: ignore[arg-type]
-    more = hardware.figure("compress.distil_factor", DISTIL_FACTOR)
-    grown = {key: getattr(usage, key).scaled(more) for key in ("seconds", "energy", "carbon", "money")}
-    extra = 4.0 * parameters(config) + DISTIL_LOGITS * 4.0 * min(DISTIL_CHUNK, batch * length) * config.vocabulary
-    memory = usage.peak_memory + predicted(extra, "B", usage.peak_memory.method)
-    return usage.with_(**grown, flops=usage.flops.scaled(4 / 3), peak_memory=memory)
+    logits = DISTIL_LOGITS * 4.0 * min(DISTIL_CHUNK, batch * length) * config.vocabulary
+    trained = training.training_memory(config, training.portion(batch, None, hardware), length, precision, hardware.device)
+    tokens = float(steps) * batch * length
+    return usage(
+        times(training.step_counts(config, batch, length, precision, hardware), steps * DISTIL_FACTOR),
+        trained + 4.0 * parameters(config) + logits,
+        hardware,
+        ASSUMED,
+        flops=training_flops(config, tokens, length) * 4 / 3,
+        communication=steps * training.exchanged_bytes(config, hardware.count),
+        method=f"{DISTIL_FACTOR:g} training steps each, {precision}",
+    )

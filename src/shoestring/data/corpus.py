@@ -129,7 +129,7 @@ class Corpus(Technique):
         found = [cost.stdlib_text(self.sources) if name == stdlib.NAME else cost.files_text(readers.size(name)) for name in given]
         size, count = sum(f[0] for f in found), sum(f[1] for f in found)
         kept = min(1.0, self.limit / count) if self.limit and count else 1.0
-        usage = cost.step_usage("corpus", size, hardware, cost.STDLIB_SECONDS * given.count(stdlib.NAME))
+        usage = cost.step_usage("corpus", size, hardware, given.count(stdlib.NAME))
         return Prediction(usage, sketch.with_(text_bytes=size * kept, documents=count * kept))
 
     def apply(self, state: State, work: Work) -> State:

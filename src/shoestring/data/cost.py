@@ -1,7 +1,7 @@
-"""What data steps will cost: seconds from megabytes per second, and what is assumed of a corpus before it is read.
+"""What data steps will cost: a start and the bytes of text they go through, and what is assumed of a corpus before it is read.
 
 Rates are wall-clock on two ordinary cores with text of some kilobytes a document (benchmarks/minhash.py and the measurements in
-docs/data.md); a calibrated machine's own figure `data.<step>.mb_per_s` takes precedence. Shares that stay are those of
+docs/data.md). Shares that stay are those of
 the embedded corpus; they are corrected as soon as a step has run.
 """
 
@@ -11,15 +11,20 @@ import math
 
 import numpy as np
 
-from shoestring.measure import Hardware, Usage, predicted_usage
+from shoestring.measure import Hardware, Usage
+from shoestring.measure.counts import Counts, Units, usage
 from shoestring.technique import Prediction, Sketch
 
 RATES = {"corpus": 40.0, "quality": 14.0, "exact": 60.0, "minhash": 20.0, "select": 100.0, "train_tokenizer": 9.0, "encode": 7.5}
 """MB of text per second of wall time."""
 START = {"corpus": 0.3, "quality": 0.5, "exact": 0.4, "minhash": 0.6, "select": 0.3, "tokenize": 0.5}
 """Seconds that a step takes whatever the size: imports, files, threads."""
-STDLIB_SECONDS = 3.0
-"""Seconds to parse the standard library for its docstrings."""
+ASSUMED: Units = {
+    **{f"data.{step}.text": 1e-6 / rate for step, rate in RATES.items()},
+    **{f"data.{step}.starts": seconds for step, seconds in START.items()},
+    "data.stdlib.starts": 3.0,
+}
+"""Seconds for a byte of text in each step, for its start, and to parse the standard library for its docstrings."""
 KEPT = {"quality": (0.95, 0.77), "exact": (1.0, 0.998), "minhash": (0.97, 0.98), "select": (0.5, 0.5)}
 """Shares of bytes and of documents that stay. Assumed."""
 STDLIB = {"code": (11.32e6, 725.0), "prose": (2.27e6, 723.0)}
@@ -43,16 +48,10 @@ def files_text(size: float) -> tuple[float, float]:
     return size, max(1.0, size / DOCUMENT)
 
 
-def step_usage(step: str, size: float, hardware: Hardware, more: float = 0.0) -> Usage:
-    """What a pass over `size` bytes of text takes, and `more` seconds."""
-    rate = hardware.figure(f"data.{step}.mb_per_s", RATES[step])
-    return predicted_usage(
-        seconds=START[step] + size / 1e6 / rate + more,
-        hardware=hardware,
-        flops=0.0,
-        peak_memory=BASE + HELD * min(size, 2e9),
-        method=f"{rate:g} MB of text per second",
-    )
+def step_usage(step: str, size: float, hardware: Hardware, parsed: int = 0) -> Usage:
+    """What a pass over `size` bytes of text takes, and parsing the standard library so many times."""
+    counts = {f"data.{step}.starts": 1.0, f"data.{step}.text": size, "data.stdlib.starts": float(parsed)}
+    return _usage(counts, BASE + HELD * min(size, 2e9), hardware)
 
 
 def filtering(step: str, sketch: Sketch, hardware: Hardware, share: float | None = None) -> Prediction:
@@ -76,12 +75,9 @@ def bytes_per_token(vocabulary: int) -> float:
 
 def tokenizing(size: float, training: float, hardware: Hardware) -> Usage:
     """Training a tokenizer on `training` bytes (0 for a given one) and encoding `size` bytes."""
-    learn = hardware.figure("data.train_tokenizer.mb_per_s", RATES["train_tokenizer"])
-    encode = hardware.figure("data.encode.mb_per_s", RATES["encode"])
-    return predicted_usage(
-        seconds=START["tokenize"] + training / 1e6 / learn + size / 1e6 / encode,
-        hardware=hardware,
-        flops=0.0,
-        peak_memory=BASE + min(size, 1e9),
-        method=f"training a tokenizer at {learn:g} MB/s, encoding at {encode:g} MB/s",
-    )
+    counts = {"data.tokenize.starts": 1.0, "data.train_tokenizer.text": training, "data.encode.text": size}
+    return _usage(counts, BASE + min(size, 1e9), hardware)
+
+
+def _usage(counts: Counts, kept: float, hardware: Hardware) -> Usage:
+    return usage(counts, kept, hardware, ASSUMED, method="a start, and bytes of text")

@@ -1,8 +1,8 @@
 """What measuring a model costs: forward passes over the windows and the tasks' rows, and loading the model.
 
-    seconds = tokens' operations / (rate of matrix products x share) + checkpoint bytes / loading rate + a start
+    operations of the tokens + bytes of checkpoints + a start
 
-The share is what a forward pass with its head reaches of large products' rate; assumed until `evaluate.share` is calibrated.
+Operations reach a share of large products' rate: what a forward pass with its head does.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from pathlib import Path
 
 from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import forward_flops, parameters, widest
-from shoestring.measure import Hardware, Usage, predicted_usage
+from shoestring.measure import Hardware, Usage
+from shoestring.measure.counts import Units, products, usage
 
-SHARE = {"cpu": 0.6, "cuda": 0.4}
 PASS_TOKENS = {"cpu": 4096, "cuda": 65_536}
 """Tokens of one forward pass: enough to keep the device busy. Constants, so that a rerun sums in the same order."""
 LOGIT_BYTES = {"cpu": 1 << 26, "cuda": 1 << 29}
 """Bytes of float32 logits that exist at one time."""
-LOADING = 4e8
-"""Bytes/s of reading a checkpoint and building the model, checksums left out."""
-START = 0.3
-"""Seconds to open tokens and tokenizer and to write the numbers."""
+ASSUMED: Units = {
+    "evaluate.matrices": products("fp32", 0.6, on_gpu=0.4),
+    "evaluate.loaded": 1 / 4e8,
+    "evaluate.starts": 0.3,
+}
+"""Seconds of an operation, of a byte of a checkpoint that is read and built, and to open tokens and tokenizer and to write the
+numbers.
+"""
 BYTES_PER_TOKEN = 4.0
 """Of task files, JSON's own characters counted in."""
 ROW_BYTES = 300.0
@@ -44,18 +48,11 @@ def task_tokens(paths: Iterable[Path], limit: int | None) -> float:
 def evaluation_usage(config: ModelConfig, tokens: float, context: int, models: int, hardware: Hardware) -> Usage:
     """Use of measuring on so many tokens in windows of `context`, with `models` models (a reference is a second one)."""
     flops = models * forward_flops(config, tokens, context)
-    share = hardware.figure("evaluate.share", SHARE.get(hardware.device, SHARE["cuda"]))
     weights = 4.0 * parameters(config)
-    seconds = flops / (hardware.rate("fp32") * share) + models * weights / LOADING + START
+    counts = {"evaluate.matrices": flops, "evaluate.loaded": models * weights, "evaluate.starts": 1.0}
     # A pass holds a batch's residual stream and feed-forward and the logits of a chunk twice; loading holds the file's tensors.
     passed = min(tokens, PASS_TOKENS.get(hardware.device, PASS_TOKENS["cuda"]))
     batch = 4 * passed * (6 * config.width + 3 * widest(config))
     logits = min(LOGIT_BYTES.get(hardware.device, LOGIT_BYTES["cuda"]), 4 * passed * config.vocabulary)
     memory = models * weights + max(weights, batch + 2 * logits)
-    return predicted_usage(
-        seconds=seconds,
-        hardware=hardware,
-        flops=flops,
-        peak_memory=memory,
-        method=f"forward operations at {share:.0%} of the rate of matrix products, plus loading",
-    )
+    return usage(counts, memory, hardware, ASSUMED, flops=flops, method="forward operations, loading, a start")

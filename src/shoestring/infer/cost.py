@@ -1,4 +1,4 @@
-"""What answering costs, by the roofline: the longer of moving the bytes and doing the operations, and a fixed part per layer.
+"""What answering takes, by the roofline: operations or bytes moved, whichever takes longer, and the start of each layer.
 
     prefill = max(flops / rate, weight bytes / bandwidth) + layers * overhead
     step    = max(flops / rate, (weight bytes + cache bytes read) / bandwidth) + layers * overhead
@@ -12,17 +12,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shoestring.architecture import ModelConfig
-from shoestring.architecture.counts import cache_bytes_per_token, decode_flops, forward_flops, linear_parameters, parameters
+from shoestring.architecture.counts import cache_bytes_per_token, decode_flops, forward_flops, weight_bytes
 from shoestring.measure import Hardware
+from shoestring.measure.counts import Units, products, seconds, times
 
-LAYER_OVERHEAD = {"cpu": 2e-4, "cuda": 2.5e-4}
-"""Assumed seconds a layer's operators take to start, until the calibrated figure `infer.layer` is there."""
-BANDWIDTH_SHARE = 0.65
-"""Share of the bandwidth that a matrix-vector product reaches, until `infer.read` (bytes/s) is calibrated."""
+ASSUMED: Units = {
+    "infer.fp32.matrices": products("fp32"),
+    "infer.bf16.matrices": products("bf16"),
+    "infer.moved": lambda hardware: 1 / (0.65 * hardware.bandwidth),
+    "infer.layers": lambda hardware: 2e-4 if hardware.device == "cpu" else 2.5e-4,
+}
+"""Seconds of an operation, of a byte that a matrix-vector product reads, and for a layer's operators to start."""
 
 
 @dataclass(frozen=True, slots=True)
-class Precision:
+class Stored:
     """Bits of what a pass reads: the blocks' matrices, all other weights, and the cache."""
 
     weight: float = 32
@@ -32,25 +36,23 @@ class Precision:
     """The dtype whose matrix rate counts."""
 
 
-FP32 = Precision()
+FP32 = Stored()
 
 
-def weight_traffic(config: ModelConfig, precision: Precision = FP32) -> float:
+def weight_traffic(config: ModelConfig, stored: Stored = FP32) -> float:
     """Bytes of weights that one pass reads: the blocks, the norms and the head; of the embedding only a few rows."""
-    inner = linear_parameters(config)
-    copies = 1 if config.tied else 2
-    others = parameters(config) - inner - (copies - 1) * config.vocabulary * config.width
-    return inner * precision.weight / 8 + others * precision.other / 8
+    unread = 0 if config.tied else config.vocabulary * config.width
+    return weight_bytes(config, stored.weight, stored.other) - unread * stored.other / 8
 
 
-def cache_bytes(config: ModelConfig, rows: int, tokens: float, precision: Precision = FP32) -> float:
+def cache_bytes(config: ModelConfig, rows: int, tokens: float, stored: Stored = FP32) -> float:
     """Bytes of keys and values of `rows` answers of `tokens` tokens, prompt included."""
-    return rows * tokens * cache_bytes_per_token(config, precision.cache / 8)
+    return rows * tokens * cache_bytes_per_token(config, stored.cache / 8)
 
 
-def prefill_seconds(config: ModelConfig, rows: int, tokens: float, hardware: Hardware, precision: Precision = FP32) -> float:
-    """Time to read `rows` prompts of `tokens` tokens each, to the first token of each."""
-    return _roof(prefill_flops(config, rows, tokens), weight_traffic(config, precision), config, hardware, precision)
+def prefill_counts(config: ModelConfig, rows: int, tokens: float, hardware: Hardware, stored: Stored = FP32) -> dict[str, float]:
+    """Work to read `rows` prompts of `tokens` tokens each, to the first token of each."""
+    return _roof(prefill_flops(config, rows, tokens), weight_traffic(config, stored), config, hardware, stored)
 
 
 def prefill_flops(config: ModelConfig, rows: int, tokens: float) -> float:
@@ -59,17 +61,17 @@ def prefill_flops(config: ModelConfig, rows: int, tokens: float) -> float:
     return rows * (forward_flops(config, tokens, tokens) - spared)
 
 
-def step_seconds(config: ModelConfig, rows: int, position: float, hardware: Hardware, precision: Precision = FP32) -> float:
-    """Time to give each of `rows` answers one token after `position` others."""
-    moved = weight_traffic(config, precision) + cache_bytes(config, rows, position, precision)
-    return _roof(rows * decode_flops(config, position), moved, config, hardware, precision)
+def step_counts(config: ModelConfig, rows: int, position: float, hardware: Hardware, stored: Stored = FP32) -> dict[str, float]:
+    """Work to give each of `rows` answers one token after `position` others."""
+    moved = weight_traffic(config, stored) + cache_bytes(config, rows, position, stored)
+    return _roof(rows * decode_flops(config, position), moved, config, hardware, stored)
 
 
-def decode_seconds(
-    config: ModelConfig, rows: int, prompt: float, tokens: float, hardware: Hardware, precision: Precision = FP32
-) -> float:
-    """Time for `tokens` steps after a prompt: the middle step's, so many times (a step's cost is linear in its position)."""
-    return tokens * step_seconds(config, rows, prompt + (tokens - 1) / 2, hardware, precision)
+def decode_counts(
+    config: ModelConfig, rows: int, prompt: float, tokens: float, hardware: Hardware, stored: Stored = FP32
+) -> dict[str, float]:
+    """Work of `tokens` steps after a prompt: the middle step's, so many times (a step's is linear in its position)."""
+    return times(step_counts(config, rows, prompt + (tokens - 1) / 2, hardware, stored), tokens)
 
 
 def decode_total_flops(config: ModelConfig, rows: int, prompt: float, tokens: float) -> float:
@@ -77,14 +79,14 @@ def decode_total_flops(config: ModelConfig, rows: int, prompt: float, tokens: fl
     return rows * tokens * decode_flops(config, prompt + (tokens - 1) / 2)
 
 
-def answer_memory(config: ModelConfig, rows: int, tokens: float, precision: Precision = FP32) -> float:
+def answer_memory(config: ModelConfig, rows: int, tokens: float, stored: Stored = FP32) -> float:
     """Bytes held while `rows` answers of `tokens` tokens, prompt included, are made: weights, cache, a step's logits."""
-    inner = linear_parameters(config)
-    weights = inner * precision.weight / 8 + (parameters(config) - inner) * precision.other / 8
-    return weights + cache_bytes(config, rows, tokens, precision) + rows * config.vocabulary * 8
+    weights = weight_bytes(config, stored.weight, stored.other)
+    return weights + cache_bytes(config, rows, tokens, stored) + rows * config.vocabulary * 8
 
 
-def _roof(flops: float, moved: float, config: ModelConfig, hardware: Hardware, precision: Precision) -> float:
-    bandwidth = hardware.figure("infer.read", BANDWIDTH_SHARE * hardware.bandwidth)
-    overhead = hardware.figure("infer.layer", LAYER_OVERHEAD.get(hardware.device, LAYER_OVERHEAD["cuda"]))
-    return max(flops / hardware.rate(precision.compute), moved / bandwidth) + len(config.layers) * overhead
+def _roof(flops: float, moved: float, config: ModelConfig, hardware: Hardware, stored: Stored) -> dict[str, float]:
+    """One pass: of operations and bytes, which overlap, those that take longer."""
+    overlapping = ({f"infer.{stored.compute}.matrices": flops}, {"infer.moved": moved})
+    longer = max(overlapping, key=lambda counts: seconds(counts, ASSUMED, hardware))
+    return {**longer, "infer.layers": float(len(config.layers))}

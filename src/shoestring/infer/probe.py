@@ -18,8 +18,8 @@ READ_BYTES = 1 << 28
 
 @torch.inference_mode()
 def probe(hardware: Hardware) -> dict[str, float]:
-    """`infer.read`: bytes/s of matrix-vector products; `infer.layer`: seconds a layer's operators take to start. About 2 s."""
-    return {"infer.read": _read(hardware.device), "infer.layer": _layer(hardware.device)}
+    """Seconds of a byte that matrix-vector products read (`infer.moved`), and for a layer's operators to start. About 2 s."""
+    return {"infer.moved": _read(hardware.device), "infer.layers": _layer(hardware.device)}
 
 
 def _wait(device: str) -> None:
@@ -37,7 +37,7 @@ def _read(device: str) -> float:
         for weight in weights:
             F.linear(x, weight)
 
-    return READ_BYTES / timed(work, seconds=0.5, synchronise=lambda: _wait(device))
+    return timed(work, seconds=0.5, synchronise=lambda: _wait(device)) / READ_BYTES
 
 
 def _layer(device: str) -> float:

@@ -22,7 +22,8 @@ from shoestring.infer import cost
 from shoestring.infer.answers import generate
 from shoestring.infer.sampling import Sampling
 from shoestring.infer.stops import stop_tokens
-from shoestring.measure import Hardware, predicted_usage
+from shoestring.measure import Hardware
+from shoestring.measure.counts import both, usage
 from shoestring.model import Transformer
 from shoestring.model.forms import put, to_dense
 from shoestring.technique import Part, Prediction, Sketch, State, Technique, Word, Work
@@ -62,16 +63,19 @@ class Sample(Technique):
         if not isinstance(config, ModelConfig):
             raise SettingError("sample: needs a checkpoint, and no step before it makes one; put such a step before it")
         rows, prompt = len(self.prompts), TOKENS_PER_PROMPT
-        seconds = cost.prefill_seconds(config, rows, prompt, hardware)
-        seconds += cost.decode_seconds(config, rows, prompt, self.max_tokens - 1, hardware)
-        usage = predicted_usage(
-            seconds=seconds,
-            hardware=hardware,
+        counts = both(
+            cost.prefill_counts(config, rows, prompt, hardware),
+            cost.decode_counts(config, rows, prompt, self.max_tokens - 1, hardware),
+        )
+        used = usage(
+            counts,
+            cost.answer_memory(config, rows, prompt + self.max_tokens),
+            hardware,
+            cost.ASSUMED,
             flops=self._flops(config, [prompt] * rows, [self.max_tokens - 1] * rows),
-            peak_memory=cost.answer_memory(config, rows, prompt + self.max_tokens),
             method="roofline of bytes and operations, plus a fixed part per layer",
         )
-        return Prediction(usage, sketch)
+        return Prediction(used, sketch)
 
     def apply(self, state: State, work: Work) -> State:
         from shoestring import model as room

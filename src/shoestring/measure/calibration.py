@@ -27,7 +27,7 @@ from shoestring.progress import Progress, silent
 
 Probe = Callable[[Hardware], dict[str, float]]
 
-FORMAT = 3
+FORMAT = 4
 """Raised when what a calibration file means changes, a probe's figures included: stored ones are then measured again."""
 
 

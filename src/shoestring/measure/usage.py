@@ -72,6 +72,7 @@ def predicted_usage(
     peak_memory: float | None = None,
     communication: float = 0.0,
     method: str = "",
+    spread: float | None = None,
 ) -> Usage:
     """What work will use, from its time on `hardware` (a `measure.Hardware`): energy, money and carbon follow from it.
 
@@ -82,6 +83,7 @@ def predicted_usage(
             process, so the process's own base (`base_bytes`) is added here, and nowhere else.
         communication: bytes between devices.
         method: the cost model, in words.
+        spread: relative, of the seconds: they lie between seconds / (1 + spread) and seconds x (1 + spread).
     """
 
     def figure(value: float | None, unit: str) -> Quantity:
@@ -94,7 +96,7 @@ def predicted_usage(
     watts, price = hardware.watts * hardware.count, hardware.price_per_hour * hardware.count
     joules = seconds * watts
     return Usage(
-        seconds=figure(seconds, "s"),
+        seconds=predicted(seconds, "s", method, None if spread is None else (seconds / (1 + spread), seconds * (1 + spread))),
         flops=figure(flops, "FLOP"),
         peak_memory=figure(peak_memory, "B"),
         energy=predicted(joules, "J", f"{watts:g} W x time", (joules * 0.6, joules * 1.4)),

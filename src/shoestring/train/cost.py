@@ -1,10 +1,8 @@
 """What training costs: the time of an optimizer step, and the memory it holds, before anything is made.
 
-    step = sum over terms of (amount of work in the term) x (seconds per unit of it on this machine)
-
-The terms are those that grow differently with the shape: the blocks' matrix products, the head's, attention's, values
+The terms of a step are those that grow differently with the shape: the blocks' matrix products, the head's, attention's, values
 passed through memory by element-wise operators, logits, parameters updated, layers started. `train.probe` measures the
-seconds per unit by timing real steps. Without a calibration: operations over an assumed share of the vendor's peak.
+seconds of a unit by timing real steps. Without a calibration: operations over an assumed share of the vendor's peak.
 
 C width, F feed-forward width, L layers, V vocabulary, N tokens of a micro-batch, P parameters.
 """
@@ -13,7 +11,8 @@ from __future__ import annotations
 
 from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import elements, linear_parameters, mixing_flops, parameters, saved_bytes, training_flops
-from shoestring.measure import Hardware, Usage, predicted_usage
+from shoestring.measure import Hardware, Usage
+from shoestring.measure.counts import Units, seconds, times, usage
 from shoestring.train.precision import Precision
 from shoestring.train.settings import CHUNK, CPU_CHUNK
 
@@ -27,57 +26,7 @@ CPU_SHARE = 0.35
 LOOP_SECONDS = 2e-3
 """Seconds of a step spent outside the model (batch, schedule, log). Assumed; too small to matter in most runs."""
 TERMS = ("matrices", "head", "attention", "elements", "logits", "parameters", "layers")
-"""The terms of a step, in the order of `amounts`."""
-
-
-def amounts(config: ModelConfig, sequences: int, context: int) -> dict[str, float]:
-    """How much of each term one forward and backward pass of a micro-batch holds; `parameters`: once an optimizer step."""
-    tokens = float(sequences * context)
-    return {
-        "matrices": 6.0 * linear_parameters(config) * tokens,
-        "head": 6.0 * config.vocabulary * config.width * tokens,
-        "attention": 3.0 * mixing_flops(config, (context + 1) / 2) * tokens,
-        "elements": elements(config) * tokens,
-        "logits": float(config.vocabulary) * tokens,
-        "parameters": float(parameters(config)),
-        "layers": float(len(config.layers)),
-    }
-
-
-def calibrated(precision: Precision, hardware: Hardware) -> bool:
-    """Whether real steps in this precision have been timed on the machine."""
-    return f"train.{precision}.matrices" in hardware.reached
-
-
-def step_seconds(
-    config: ModelConfig, batch: int, context: int, precision: Precision, hardware: Hardware, micro_batch: int | None = None
-) -> float:
-    """Seconds of one optimizer step of `batch` sequences, passed in parts of `micro_batch` on each device.
-
-    Several devices share the sequences; what their exchange of gradients takes longer than the backward pass is added.
-    """
-    share = max(1, batch // hardware.count)
-    micro = min(share, micro_batch or share)
-    if not calibrated(precision, hardware):
-        passes = training_flops(config, batch * context, context) / assumed_rate(precision, hardware) / hardware.count
-        return passes + _exchange_seconds(config, passes, hardware) + LOOP_SECONDS
-    units = {term: hardware.reached.get(f"train.{precision}.{term}", 0.0) for term in TERMS}
-    work = amounts(config, micro, context)
-    once = work["parameters"] * units["parameters"]
-    passes = batch / hardware.count / micro * sum(work[term] * units[term] for term in TERMS if term != "parameters")
-    return passes + once + _exchange_seconds(config, passes, hardware) + LOOP_SECONDS
-
-
-def exchanged_bytes(config: ModelConfig, devices: int) -> float:
-    """Bytes that all devices together send in one step of data-parallel training: a ring all-reduce of float32 gradients."""
-    return 2.0 * (devices - 1) * 4.0 * parameters(config)
-
-
-def _exchange_seconds(config: ModelConfig, passes: float, hardware: Hardware) -> float:
-    if hardware.count == 1:
-        return 0.0
-    exchange = exchanged_bytes(config, hardware.count) / hardware.count / (hardware.link or 16e9)
-    return max(0.0, exchange - passes * 2 / 3)
+"""The terms of a step in one precision, `train.PRECISION.TERM`: known from a calibration, or not counted."""
 
 
 def assumed_rate(precision: Precision, hardware: Hardware) -> float:
@@ -87,6 +36,76 @@ def assumed_rate(precision: Precision, hardware: Hardware) -> float:
     if precision == "bf16" and "bf16" in hardware.peak:
         return MFU * hardware.peak["bf16"]
     return MFU_FP32 * hardware.peak["fp32"]
+
+
+ASSUMED: Units = {
+    **{f"train.{precision}.{term}": 0.0 for precision in ("fp32", "bf16") for term in TERMS},
+    "train.fp32.operations": lambda hardware: 1 / assumed_rate("fp32", hardware),
+    "train.bf16.operations": lambda hardware: 1 / assumed_rate("bf16", hardware),
+    "train.sent": lambda hardware: 1 / (hardware.link or 16e9),
+    "train.steps": LOOP_SECONDS,
+}
+"""Seconds of a unit: an operation of any term, a byte that a device sends, a step outside the model."""
+
+
+def pass_counts(config: ModelConfig, sequences: int, context: int, precision: Precision) -> dict[str, float]:
+    """The terms of one forward and backward pass of a micro-batch; `parameters`: of the optimizer step."""
+    tokens = float(sequences * context)
+    counts = {
+        "matrices": 6.0 * linear_parameters(config) * tokens,
+        "head": 6.0 * config.vocabulary * config.width * tokens,
+        "attention": 3.0 * mixing_flops(config, (context + 1) / 2) * tokens,
+        "elements": elements(config) * tokens,
+        "logits": float(config.vocabulary) * tokens,
+        "parameters": float(parameters(config)),
+        "layers": float(len(config.layers)),
+    }
+    return {f"train.{precision}.{term}": amount for term, amount in counts.items()}
+
+
+def calibrated(precision: Precision, hardware: Hardware) -> bool:
+    """Whether real steps in this precision have been timed on the machine."""
+    return f"train.{precision}.matrices" in hardware.reached
+
+
+def step_counts(
+    config: ModelConfig, batch: int, context: int, precision: Precision, hardware: Hardware, micro_batch: int | None = None
+) -> dict[str, float]:
+    """Work of one optimizer step of `batch` sequences on each device, passed in parts of `micro_batch`.
+
+    Several devices share the sequences; gradients whose exchange the backward pass does not hide are sent besides.
+    """
+    if calibrated(precision, hardware):
+        micro = portion(batch, micro_batch, hardware)
+        counts = pass_counts(config, micro, context, precision)
+        once = {(updated := f"train.{precision}.parameters"): counts.pop(updated)}
+        passes = times(counts, batch / hardware.count / micro)
+    else:
+        passes = {f"train.{precision}.operations": training_flops(config, batch * context, context) / hardware.count}
+        once = {}
+    counts = {**passes, **once, "train.steps": 1.0}
+    if hardware.count > 1:
+        hidden = seconds(passes, ASSUMED, hardware) * 2 / 3 / seconds({"train.sent": 1.0}, ASSUMED, hardware)
+        counts["train.sent"] = max(0.0, exchanged_bytes(config, hardware.count) / hardware.count - hidden)
+    return counts
+
+
+def step_seconds(
+    config: ModelConfig, batch: int, context: int, precision: Precision, hardware: Hardware, micro_batch: int | None = None
+) -> float:
+    """Seconds of one optimizer step."""
+    return seconds(step_counts(config, batch, context, precision, hardware, micro_batch), ASSUMED, hardware)
+
+
+def portion(batch: int, micro_batch: int | None, hardware: Hardware) -> int:
+    """Sequences of one pass on one device."""
+    share = max(1, batch // hardware.count)
+    return min(share, micro_batch or share)
+
+
+def exchanged_bytes(config: ModelConfig, devices: int) -> float:
+    """Bytes that all devices together send in one step of data-parallel training: a ring all-reduce of float32 gradients."""
+    return 2.0 * (devices - 1) * 4.0 * parameters(config)
 
 
 def faster_precision(config: ModelConfig, micro_batch: int, context: int, hardware: Hardware) -> Precision:
@@ -132,15 +151,13 @@ def training_usage(
     moments: int = 2,
 ) -> Usage:
     """What `steps` optimizer steps of `batch` sequences will use, passed in parts of `micro_batch`."""
-    seconds = steps * step_seconds(config, batch, context, precision, hardware, micro_batch)
-    share = max(1, batch // hardware.count)
-    micro = min(share, micro_batch or share)
     how = "timed steps" if calibrated(precision, hardware) else "operations over an assumed share of the peak"
-    return predicted_usage(
-        seconds=seconds,
-        hardware=hardware,
+    return usage(
+        times(step_counts(config, batch, context, precision, hardware, micro_batch), steps),
+        training_memory(config, portion(batch, micro_batch, hardware), context, precision, hardware.device, moments=moments),
+        hardware,
+        ASSUMED,
         flops=training_flops(config, float(steps) * batch * context, context),
-        peak_memory=training_memory(config, micro, context, precision, hardware.device, moments=moments),
         communication=steps * exchanged_bytes(config, hardware.count),
         method=f"{how}, {precision}",
     )

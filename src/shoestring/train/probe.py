@@ -11,14 +11,14 @@ import time
 from itertools import pairwise
 from statistics import median
 
-import numpy as np
 import torch
 
 from shoestring.architecture import ModelConfig
 from shoestring.data.batch import Batch
 from shoestring.measure import Hardware
+from shoestring.measure.fitting import fit_units
 from shoestring.model import Transformer
-from shoestring.train.cost import LOOP_SECONDS, TERMS, amounts
+from shoestring.train.cost import LOOP_SECONDS, pass_counts
 from shoestring.train.loop import train
 from shoestring.train.precision import Precision
 from shoestring.train.schedule import Plan
@@ -27,7 +27,7 @@ from shoestring.train.settings import Training
 Shape = tuple[int, int, int, int, int]
 
 # Width, layers, vocabulary, context, sequences: chosen so that each term has a shape in which it weighs much. As many tokens
-# as a planned micro-batch: half as many fit a cache better, and foretold bf16 steps a third too short.
+# as a planned micro-batch: half as many fit a cache better, and predicted bf16 steps a third too short.
 CPU_SHAPES: tuple[Shape, ...] = (
     (64, 4, 4096, 256, 8),
     (128, 6, 1024, 128, 16),
@@ -59,14 +59,14 @@ def probe(hardware: Hardware) -> dict[str, float]:
     blocks, as `pretrain` trains there: most of its minute is compilation.
     """
     if hardware.device == "cuda":
-        return _figures("bf16", GPU_SHAPES, hardware.device)
-    found = _figures("fp32", CPU_SHAPES, "cpu")
+        return fit(GPU_SHAPES, times(GPU_SHAPES, "bf16", "cuda", SECONDS["cuda"]), "bf16")
+    found = fit(CPU_SHAPES, times(CPU_SHAPES, "fp32", "cpu", SECONDS["cpu"]), "fp32")
     if hardware.rate("bf16") < hardware.rate("fp32"):  # emulated: a single step would take half a minute
         return found
     middle = CPU_SHAPES[3:4]
     pace = {precision: times(middle, precision, "cpu", 0.0)[0] for precision in ("fp32", "bf16")}
     if pace["bf16"] < SLOWER * pace["fp32"]:
-        found |= _figures("bf16", CPU_SHAPES, "cpu")
+        found |= fit(CPU_SHAPES, times(CPU_SHAPES, "bf16", "cpu", SECONDS["cpu"]), "bf16")
     return found
 
 
@@ -86,36 +86,11 @@ def times(shapes: tuple[Shape, ...], precision: Precision, device: str, seconds:
     return [median(run.taken) for run in runs]
 
 
-def fit(shapes: tuple[Shape, ...], seconds: list[float]) -> dict[str, float]:
-    """Seconds per unit of each term, from the steps' times: least squares of the relative errors, nothing negative."""
-    rows = [amounts(_config(shape), shape[4], shape[3]) for shape in shapes]
-    work = np.array([[row[term] for term in TERMS] for row in rows], dtype=np.float64)
-    wanted = np.maximum(np.array(seconds) - LOOP_SECONDS, 1e-9)
-    scale = work.max(axis=0)
-    units = nonnegative(work / scale / wanted[:, None], np.ones(len(wanted)))
-    return dict(zip(TERMS, (units / scale).tolist()))
-
-
-def nonnegative(matrix: np.ndarray, target: np.ndarray, rounds: int = 20_000) -> np.ndarray:
-    """The x >= 0 that minimises |matrix x - target|, coordinate by coordinate: exact for a convex problem this small."""
-    gram, side = matrix.T @ matrix, matrix.T @ target
-    x = np.zeros(matrix.shape[1])
-    for _ in range(rounds):
-        before = x.copy()
-        for j in range(len(x)):
-            if gram[j, j] > 0:
-                x[j] = max(0.0, x[j] + (side[j] - gram[j] @ x) / gram[j, j])
-        if np.abs(x - before).max() <= 1e-12 * max(1e-300, x.max()):
-            break
-    return x
-
-
-def _figures(precision: Precision, shapes: tuple[Shape, ...], device: str) -> dict[str, float]:
-    seconds = times(shapes, precision, device, SECONDS[device])
-    units = fit(shapes, seconds)
-    said = [LOOP_SECONDS + sum(units[t] * amounts(_config(s), s[4], s[3])[t] for t in TERMS) for s in shapes]
-    error = float(np.mean([abs(guess / real - 1) for guess, real in zip(said, seconds)]))
-    return {f"train.{precision}.{term}": value for term, value in units.items()} | {f"train.{precision}.error": error}
+def fit(shapes: tuple[Shape, ...], seconds: list[float], precision: Precision) -> dict[str, float]:
+    """Seconds per unit of each term, and the fit's error, from the steps' times."""
+    rows = [pass_counts(_config(shape), shape[4], shape[3], precision) for shape in shapes]
+    units, error = fit_units(rows, [taken - LOOP_SECONDS for taken in seconds])
+    return {**units, f"train.{precision}.error": error}
 
 
 def _config(shape: Shape) -> ModelConfig:

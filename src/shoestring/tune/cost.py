@@ -9,14 +9,15 @@ from __future__ import annotations
 from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import parameters, saved_bytes, training_flops
 from shoestring.errors import SettingError
-from shoestring.measure import Hardware, Usage, predicted_usage
-from shoestring.train.cost import step_seconds
+from shoestring.measure import Hardware, Usage
+from shoestring.measure.counts import Units, times, usage
+from shoestring.train import cost as training
 from shoestring.train.precision import Precision
 
 SHARE = 0.8
 """Of a full step's time: two thirds of the operations, and the thin products, which keep a processor less busy."""
-LOADING = 4e8
-"""Bytes/s of reading and of writing a checkpoint."""
+ASSUMED: Units = {**training.ASSUMED, "tune.moved": 1 / 4e8}
+"""Seconds of a training step's terms, and of a byte of a checkpoint that is read or written."""
 
 
 def matrices(config: ModelConfig) -> dict[str, tuple[int, int]]:
@@ -56,15 +57,15 @@ def tuning_usage(
 ) -> Usage:
     """Use of `steps` steps of `batch` sequences, of loading the checkpoint and of writing the merged one."""
     weights = 4.0 * parameters(config)
-    share = hardware.figure("tune.lora_share", SHARE)
-    seconds = steps * share * step_seconds(config, batch, context, precision, hardware, micro_batch) + 2 * weights / LOADING
+    counts = times(training.step_counts(config, batch, context, precision, hardware, micro_batch), steps * SHARE)
     tokens = micro_batch * context
     logits = min(tokens, 8192) * config.vocabulary * 8.0
     saved = (saved_bytes(config, precision == "bf16") + 8.0 * config.width) * tokens
-    return predicted_usage(
-        seconds=seconds,
-        hardware=hardware,
+    return usage(
+        {**counts, "tune.moved": 2 * weights},
+        weights + 16.0 * adapter + max(saved + logits, weights),
+        hardware,
+        ASSUMED,
         flops=steps * step_flops(config, float(batch * context), context, adapter),
-        peak_memory=weights + 16.0 * adapter + max(saved + logits, weights),
-        method=f"{share:.0%} of full training steps, {precision}, plus loading and writing",
+        method=f"{SHARE:.0%} of full training steps, {precision}, plus loading and writing",
     )
