@@ -70,6 +70,7 @@ def test_a_name_that_no_table_has_is_one_line_with_the_nearest(name: str) -> Non
 
 @pytest.mark.parametrize("table", TABLES)
 def test_every_choice_has_a_line_a_row_and_a_page(table: Table[Any]) -> None:
+    assert len(catalogue.pages()[table.field].text.split()) > 15, "write the idea above what makes it, or give about=__doc__"
     for choice in table.choices:
         assert choice.does
         assert choice.row in {"", *ROWS}

@@ -52,10 +52,12 @@ class Table(Mapping[str, T_co]):
     Attributes:
         field: where it is chosen, such as "Training.optimizer".
         choices: its entries.
+        about: the idea for its page, where the entries are plain values: `about=__doc__`. Functions and classes bring that of
+            their files.
     """
 
-    def __init__(self, field: str, *choices: Choice[T_co]) -> None:
-        self.field, self.choices = field, choices
+    def __init__(self, field: str, *choices: Choice[T_co], about: str = "") -> None:
+        self.field, self.choices, self.about = field, choices, about
         self._makes = {choice.name: choice.make for choice in choices}
         assert len(self._makes) == len(choices), f"{field}: two choices have one name"
 

@@ -1,5 +1,9 @@
 """Which weights a pruned matrix keeps: the best scores of each row, of the whole matrix, or n of every m in a row.
 
+Zeros anywhere lose the least, but nothing multiplies them faster: an index for each weight costs more than it saves. With n of
+every m neighbouring inputs (arXiv 2104.08378) a few bits say which stay, and sparse tensor cores skip the rest; what stays is
+then the best of each run of m, not of the row.
+
 O outputs, I inputs.
 """
 
@@ -20,6 +24,7 @@ PATTERNS: Table[tuple[int, int] | None] = Table(
     Choice("2:4", (2, 4), "two of each four neighbouring inputs stay", row="I2", paper="2104.08378"),
     Choice("1:4", (1, 4), "one of each four neighbouring inputs stays", row="I2", paper="2102.04010"),
     Choice("4:8", (4, 8), "four of each eight neighbouring inputs stay", row="I2", paper="2102.04010"),
+    about=__doc__,
 )
 """Each stands for how many of how many neighbouring inputs of a row stay; None where that is free."""
 

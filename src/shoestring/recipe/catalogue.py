@@ -156,7 +156,7 @@ def _setting_rows(kind: type[BaseModel]) -> tuple[tuple[str, ...], ...]:
 
 
 def _table_page(room: str, table: Table[Any]) -> Page:
-    ideas = dict.fromkeys(_idea(choice.make) for choice in table.choices)
+    ideas = dict.fromkeys([inspect.cleandoc(table.about), *(_idea(choice.make) for choice in table.choices)])
     ideas |= dict.fromkeys(_own_settings(choice) for choice in table.choices)
     rows = tuple(_choice_row(choice.name, choice) for choice in table.choices)
     place = _place(room, _stem(table))

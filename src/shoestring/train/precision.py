@@ -20,7 +20,7 @@ BF16 = Choice(
     paper="1710.03740",
     saves=("computation", "memory"),
 )
-PRECISIONS = Table("Training.precision", FP32, BF16)
+PRECISIONS = Table("Training.precision", FP32, BF16, about=__doc__)
 """Each stands for the name of the PyTorch type in which matrices are multiplied."""
 
 Precision = Annotated[str, OneOf(PRECISIONS)]
