@@ -3,6 +3,7 @@
 from shoestring.data.corpus import Corpus
 from shoestring.data.exact import Exact
 from shoestring.data.minhash import MinHash
+from shoestring.data.orders import ORDERS
 from shoestring.data.packing import PACKINGS
 from shoestring.data.quality import RULE_SETS, Quality
 from shoestring.data.readers import read, read_texts
@@ -15,7 +16,7 @@ from shoestring.data.tokens import Tokens, open_tokens
 from shoestring.technique import Technique
 
 TECHNIQUES: tuple[type[Technique], ...] = (Corpus, Quality, Exact, MinHash, Select, Tokenize)
-TABLES = (RULE_SETS, RULES, PACKINGS)
+TABLES = (RULE_SETS, RULES, PACKINGS, ORDERS)
 
 __all__ = [
     "TABLES",

@@ -1,8 +1,8 @@
 """Batches from memory-mapped tokens. What a step's batch holds depends on (seed, epoch, step) only.
 
-Windows are visited in a fresh random order each epoch; step s takes the sequences s*B to (s+1)*B-1 of this endless order.
-So a run resumes exactly from its step number, and R ranks together see the batch that one rank would: rank r takes rows r*B/R to
-(r+1)*B/R-1.
+Windows are visited in an order that the epoch's number gives (`ORDERS`); step s takes the sequences s*B to (s+1)*B-1 of this
+endless order. So a run resumes exactly from its step number, and R ranks together see the batch that one rank would: rank r
+takes rows r*B/R to (r+1)*B/R-1.
 
 B sequences of one optimizer step over all ranks, T tokens of context.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from shoestring.data.batch import Batch, on, pinned
+from shoestring.data.orders import NOTHING, ORDERS, Known
 from shoestring.data.packing import PACKINGS
 from shoestring.errors import SettingError
 
@@ -42,6 +43,7 @@ class Loader:
         offsets: where its documents start, with N as the last entry; only best-fit packing looks at it.
         batch: sequences of one step, over all ranks.
         packing: how documents fill windows, a name in `PACKINGS`.
+        order: how an epoch goes through the windows, a name in `ORDERS`; known: what it may go by.
 
     Raises:
         SettingError: fewer tokens than one window, or a batch that the ranks can't share.
@@ -57,6 +59,8 @@ class Loader:
         packing: str = "stream",
         rank: int = 0,
         ranks: int = 1,
+        order: str = "shuffled",
+        known: Known = NOTHING,
     ) -> None:
         if batch < 1 or context < 1:
             raise SettingError(f"batch and context: must be at least 1, got {batch} and {context}")
@@ -68,6 +72,7 @@ class Loader:
         self.windows = len(self.packing)
         if self.windows == 0:
             raise SettingError(f"context: {len(tokens)} tokens do not fill a window of {context}; use more text or a shorter one")
+        self._of_epoch = ORDERS.choose(order, "order")(known, seed, self.packing)
         self._order: tuple[int, np.ndarray] | None = None
 
     @property
@@ -94,8 +99,7 @@ class Loader:
         """The order of windows in an epoch; kept, as the next step asks for it again."""
         known = self._order
         if known is None or known[0] != epoch:
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.windows)
-            known = self._order = (epoch, order)
+            known = self._order = (epoch, self._of_epoch(epoch))
         return known[1]
 
 

@@ -15,12 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from shoestring.choice import Choice, Table
 from shoestring.data.batch import IGNORED
+
+
+class Pieces(NamedTuple):
+    """Parts of documents in windows: window, document and positions of each, (S,)."""
+
+    windows: np.ndarray
+    documents: np.ndarray
+    lengths: np.ndarray
 
 
 class Packing(Protocol):
@@ -31,6 +39,9 @@ class Packing(Protocol):
 
     def rows(self, windows: np.ndarray) -> tuple[np.ndarray, ...]:
         """Inputs and targets of some windows, int64 (B, T); where documents are kept apart their numbers in the row too."""
+
+    def pieces(self) -> Pieces:
+        """Which documents fill the windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,13 @@ class Stream:
             piece = self.tokens[start : start + self.context + 1]
             tokens_BT[row], targets_BT[row] = piece[:-1], piece[1:]
         return tokens_BT, targets_BT
+
+    def pieces(self) -> Pieces:
+        """Documents, cut where windows begin."""
+        total = len(self) * self.context
+        starts = np.union1d(self.offsets[self.offsets < total], np.arange(0, total, self.context)).astype(np.int64)
+        documents = np.searchsorted(self.offsets, starts, side="right") - 1
+        return Pieces(starts // self.context, documents, np.diff(starts, append=total))
 
 
 class BestFit:
@@ -80,6 +98,11 @@ class BestFit:
                 documents_BT[row, place : place + length] = number
                 place += length
         return tokens_BT, targets_BT, documents_BT
+
+    def pieces(self) -> Pieces:
+        """Its spans."""
+        numbers = np.repeat(np.arange(len(self)), np.diff(self.windows.first))
+        return Pieces(numbers, self.windows.documents, self.windows.lengths)
 
 
 STREAM = Choice("stream", Stream, "windows over the joined documents, wherever they end", row="D8")

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from shoestring import artifact
-from shoestring.data import corpus, cost, documents
-from shoestring.data.tokens import SIDES, Writer
+from shoestring.data import corpus, cost, documents, scores
+from shoestring.data.tokens import DOCUMENTS, SIDES, Writer
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.progress import Progress
@@ -85,9 +87,9 @@ class Tokenize(Technique):
     paper: ClassVar[str] = "1508.07909"
     saves: ClassVar[tuple[str, ...]] = ("computation", "memory")
     reads: ClassVar[tuple[Part, ...]] = ("corpus",)
-    uses: ClassVar[tuple[Part, ...]] = ("checkpoint",)
+    uses: ClassVar[tuple[Part, ...]] = ("checkpoint", "scores")
     gives: ClassVar[Part] = "tokens"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     vocabulary: int = Field(default=4096, ge=257, le=1 << 20)
     """Entries of a tokenizer that is trained here."""
@@ -118,7 +120,7 @@ class Tokenize(Technique):
         record: dict[str, Any] = {}
         with artifact.writing(work.out, "tokens", record) as folder:
             total = documents.about(source)["bytes"]
-            record |= encode(source, folder, tokenizer, held, work.progress, total)
+            record |= encode(source, folder, tokenizer, held, work.progress, total, state.scores)
             tokenizer.save(folder)
         work.note(
             f"tokenize: {record['train_tokens']:,} training and {record['heldout_tokens']:,} held-out tokens, "
@@ -137,22 +139,41 @@ class Tokenize(Technique):
         return train_bpe(_training_texts(source, held, int(self.sample * 1e6)), self.vocabulary)
 
 
-def encode(source: Path, folder: Path, tokenizer: Tokenizer, held: set[str], progress: Progress, total: int) -> dict[str, Any]:
+def encode(
+    source: Path, folder: Path, tokenizer: Tokenizer, held: set[str], progress: Progress, total: int, given: Path | None = None
+) -> dict[str, Any]:
     """Write both sides of a tokens artifact; returns its `about`. Memory: one chunk of text and its tokens.
 
-    Each document begins with what its tokenizer puts before a text. `total`: bytes of text, for the progress.
+    Each document begins with what its tokenizer puts before a text.
+
+    Args:
+        total: bytes of text, for the progress.
+        given: scores; those that are numbers are written beside the documents.
     """
+    found = _scores(source, given)
+    fixed = [("id", pa.string()), ("source", pa.string()), ("side", pa.string()), ("start", pa.int64()), ("length", pa.int64())]
+    schema = pa.schema([*fixed, *((f"scores.{name}", pa.float64()) for name in found)])
+    place = 0
     prefix = list(tokenizer.prefix)
     dtype = np.dtype("<u2" if tokenizer.vocabulary <= 1 << 16 else "<u4")
-    with closing(Writer(folder, "train", dtype, tokenizer.end)) as train:
-        with closing(Writer(folder, "heldout", dtype, tokenizer.end)) as heldout:
-            for ids, texts in _chunks(source):
-                for writer, wanted in ((train, False), (heldout, True)):
-                    mine = [text for id_, text in zip(ids, texts) if (id_ in held) == wanted]
-                    encoded = tokenizer.encode_batch(mine) if mine else []
-                    writer.add((prefix + tokens for tokens in encoded), (len(text.encode()) for text in mine))
-                done = train.bytes + heldout.bytes
-                progress(f"tokenize: {done / 1e6:.1f} of {total / 1e6:.1f} MB", min(1.0, done / max(1, total)))
+    with (
+        closing(Writer(folder, "train", dtype, tokenizer.end)) as train,
+        closing(Writer(folder, "heldout", dtype, tokenizer.end)) as heldout,
+        pq.ParquetWriter(folder / DOCUMENTS, schema, compression="zstd") as index,
+    ):
+        for ids, texts, sources in _chunks(source):
+            for writer, wanted in ((train, False), (heldout, True)):
+                rows = [row for row, id_ in enumerate(ids) if (id_ in held) == wanted]
+                mine = [texts[row] for row in rows]
+                encoded = tokenizer.encode_batch(mine) if mine else []
+                starts, lengths = writer.add((prefix + tokens for tokens in encoded), (len(text.encode()) for text in mine))
+                known = [[column[row] for row in rows] for column in (ids, sources)]
+                scored = [values[place : place + len(ids)][rows] for values in found.values()]
+                columns = [*known, [writer.side] * len(rows), starts, lengths, *scored]
+                index.write_table(pa.table([pa.array(c, f.type) for c, f in zip(columns, schema)], schema=schema))
+            place += len(ids)
+            done = train.bytes + heldout.bytes
+            progress(f"tokenize: {done / 1e6:.1f} of {total / 1e6:.1f} MB", min(1.0, done / max(1, total)))
     about: dict[str, Any] = {"dtype": dtype.name, "vocabulary": tokenizer.vocabulary, "prefix": prefix}
     for side, writer in zip(SIDES, (train, heldout), strict=True):
         about |= {
@@ -164,27 +185,38 @@ def encode(source: Path, folder: Path, tokenizer: Tokenizer, held: set[str], pro
     return about | {"facts": facts}
 
 
-def _chunks(source: Path) -> Iterator[tuple[list[str], list[str]]]:
-    """Ids and texts in order, about `CHUNK` characters at a time."""
-    ids: list[str] = []
-    texts: list[str] = []
+def _scores(source: Path, given: Path | None) -> dict[str, np.ndarray]:
+    """Each score that is a number, for the documents in order; NaN where one has none."""
+    if given is None:
+        return {}
+    ids = [id_ for batch in documents.read(source, ("id",)) for id_ in batch.column("id").to_pylist()]
+    return {name: scores.values(given, name, ids, every=False) for name in scores.numbers(given)}
+
+
+def _chunks(source: Path) -> Iterator[tuple[list[str], list[str], list[str]]]:
+    """Ids, texts and sources in order, about `CHUNK` characters at a time."""
+    rows: list[tuple[str, str, str]] = []
     size = 0
-    for batch in documents.read(source, ("id", "text")):
-        for id_, text in zip(batch.column("id").to_pylist(), batch.column("text").to_pylist()):
-            ids.append(id_)
-            texts.append(text)
-            size += len(text)
+    for batch in documents.read(source):
+        for row in zip(*(batch.column(name).to_pylist() for name in ("id", "text", "source")), strict=True):
+            rows.append(row)
+            size += len(row[1])
             if size >= CHUNK:
-                yield ids, texts
-                ids, texts, size = [], [], 0
-    if texts:
-        yield ids, texts
+                yield _columns(rows)
+                rows, size = [], 0
+    if rows:
+        yield _columns(rows)
+
+
+def _columns(rows: list[tuple[str, str, str]]) -> tuple[list[str], list[str], list[str]]:
+    ids, texts, sources = map(list, zip(*rows, strict=True))
+    return ids, texts, sources
 
 
 def _training_texts(source: Path, held: set[str], limit: int) -> Iterator[str]:
     """Texts that are not held out, until `limit` characters are reached."""
     left = limit
-    for ids, texts in _chunks(source):
+    for ids, texts, _ in _chunks(source):
         for text in itertools.compress(texts, (id_ not in held for id_ in ids)):
             yield text[:left]
             left -= len(text)

@@ -1,5 +1,6 @@
 """Tokens on disk: memory-mapped streams of whole documents, each closed by the tokenizer's end token, with an index.
 
+`documents.parquet` says of each document its `id`, `source`, `side`, `start` and `length` in tokens, and its `scores.<name>`.
 `train.bin` and `heldout.bin` are little-endian uint16 (uint32 above 65,536 entries); `*.offsets.npy` holds where each document
 starts, and the total as its last entry.
 """
@@ -12,14 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from shoestring import artifact
-from shoestring.errors import DamagedArtifact, FileError
+from shoestring.errors import DamagedArtifact, FileError, nearest, shown
 
 if TYPE_CHECKING:
     from shoestring.tokenizer import Tokenizer
 
 SIDES = ("train", "heldout")
+DOCUMENTS = "documents.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,21 @@ class Tokens:
     def prefix(self) -> tuple[int, ...]:
         """The tokens that each document begins with, by the rule of the tokenizer that made them; usually none."""
         return tuple(self.about.get("prefix", ()))
+
+    def documents(self, columns: tuple[str, ...]) -> pa.Table:
+        """Columns of the training documents, in the order of `train_offsets`.
+
+        Raises:
+            FileError: these tokens were written before documents were, or have no such column.
+        """
+        file = self.path / DOCUMENTS
+        if not file.is_file():
+            raise FileError(f"{self.path}: tokens of an earlier version, without {DOCUMENTS}; tokenize the corpus again")
+        there = pq.read_schema(file).names
+        for column in columns:
+            if column not in there:
+                raise FileError(f"{file}: no {shown(column)}; {nearest(column, there)}; scores come from a step before tokenize")
+        return pq.read_table(file, columns=list(columns), filters=[("side", "==", "train")])
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made them."""
@@ -75,9 +94,10 @@ class Writer:
         self.bytes = 0
         self._stream = (folder / f"{side}.bin").open("wb")
 
-    def add(self, documents: Iterable[list[int]], sizes: Iterable[int]) -> None:
-        """Write documents, and count their bytes of text."""
-        parts = []
+    def add(self, documents: Iterable[list[int]], sizes: Iterable[int]) -> tuple[list[int], list[int]]:
+        """Write documents, and count their bytes of text; where each starts, and its tokens."""
+        parts: list[np.ndarray] = []
+        first = len(self.offsets) - 1
         for tokens in documents:
             tokens.append(self.end)
             parts.append(np.array(tokens, dtype=self.dtype))
@@ -85,6 +105,7 @@ class Writer:
         if parts:
             self._stream.write(np.concatenate(parts).tobytes())
         self.bytes += sum(sizes)
+        return self.offsets[first:-1], [len(part) for part in parts]
 
     def close(self) -> None:
         """Write the index."""

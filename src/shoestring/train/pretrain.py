@@ -17,11 +17,12 @@ from pydantic import Field, field_validator
 
 from shoestring.architecture import ModelConfig, counts
 from shoestring.choice import OneOf
+from shoestring.data.orders import ORDERS
 from shoestring.data.packing import PACKINGS
 from shoestring.errors import DamagedArtifact, SettingError
 from shoestring.measure import Hardware
 from shoestring.model import Transformer
-from shoestring.technique import Part, Plain, Prediction, Sketch, State, Work, configure
+from shoestring.technique import Part, Plain, Prediction, Sketch, State, Word, Work, configure
 from shoestring.train.compiling import Compile
 from shoestring.train.optimizers import OPTIMIZERS
 from shoestring.train.precision import usual
@@ -74,6 +75,12 @@ class Pretrain(Learning, Trained):
     """regional on a GPU, none on a CPU, when not given."""
     packing: Annotated[str, OneOf(PACKINGS)] = "stream"
     """How documents fill sequences: cut wherever one is full, or packed whole where they fit (arXiv 2404.10830)."""
+    order: Annotated[str, OneOf(ORDERS)] = "shuffled"
+    """In which order an epoch reads its sequences."""
+    score: Word = "perplexity"
+    """The score that the orders curriculum and importance go by; a step before tokenize gives it."""
+    mixture: dict[Word, Positive] = {}
+    """Weights of the sources, for the order mixed: {prose: 3, code: 1}."""
 
     @field_validator("model")
     @classmethod
@@ -114,6 +121,7 @@ class Pretrain(Learning, Trained):
         """A new model, and the tokens."""
         from shoestring.data import open_tokens
         from shoestring.data.loader import Loader
+        from shoestring.data.orders import Known
 
         tokens = open_tokens(state.need("tokens", "pretrain"))
         tokenizer = tokens.tokenizer()
@@ -125,9 +133,19 @@ class Pretrain(Learning, Trained):
             f"pretraining {counts.parameters(plan.model):,} parameters on {work.device}: {plan.steps} steps of "
             f"{plan.batch} x {plan.context} tokens, learning rate {plan.learning_rate:.3g}, {plan.precision}, compile {compiled}"
         )
+        known_by = Known(tokens, self.score, self.mixture)
         return Lesson(
             Transformer(plan.model).initialise(work.seed).to(work.device),
-            Loader(tokens.train, tokens.train_offsets, plan.batch, plan.context, work.seed, self.packing),
+            Loader(
+                tokens.train,
+                tokens.train_offsets,
+                plan.batch,
+                plan.context,
+                work.seed,
+                self.packing,
+                order=self.order,
+                known=known_by,
+            ),
             Plan(plan.steps, plan.learning_rate, plan.warmup, plan.decay, plan.batch // plan.micro_batch),
             Training(**chosen, precision=plan.precision, compile=compiled),
             tokenizer=tokenizer,
