@@ -12,6 +12,7 @@ from shoestring.architecture import ModelConfig
 from shoestring.model import Transformer
 from shoestring.train import Around, Callback, Plan, Training, journal, train
 from shoestring.train.optimizers import OPTIMIZERS, decayed
+from shoestring.train.optimizers.muon import orthogonal
 
 CONFIG = ModelConfig(vocabulary=13, width=16, layers=1, heads=2, context=8)
 EACH = pytest.mark.parametrize("name", OPTIMIZERS)
@@ -63,10 +64,22 @@ def test_only_matrices_are_pulled_towards_zero_and_what_is_kept_is_what_was_said
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    kept = sum(value.numel() for state in optimizer.state.values() for value in state.values() if value.ndim)
-    assert kept == OPTIMIZERS[name].moments * sum(value.numel() for value in model.parameters())
+    kept = sum(value.numel() for state in optimizer.state.values() for value in state.values() if getattr(value, "ndim", 0))
+    whole, matrices = sum(value.numel() for value in model.parameters()), sum(slot.size for slot in CONFIG.matrices())
+    assert kept == OPTIMIZERS[name].kept(matrices, whole - matrices)
     for key, value in model.named_parameters():
         torch.testing.assert_close(value, before[key] * (0.95 if key in pulled else 1.0))
+
+
+def test_muon_moves_a_matrix_by_nearly_orthogonal_steps() -> None:
+    for shape in ((6, 10), (10, 6)):
+        gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        moved = orthogonal(gradient)
+        assert ((values := torch.linalg.svdvals(moved)) > 0.6).all()
+        assert (values < 1.3).all()
+        left, _, right = torch.linalg.svd(gradient, full_matrices=False)
+        turned = left.T @ moved @ right.T
+        torch.testing.assert_close(turned, torch.diag(turned.diagonal()))
 
 
 def test_lion_is_its_formula() -> None:

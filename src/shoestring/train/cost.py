@@ -123,7 +123,7 @@ def training_memory(
     precision: Precision,
     device: str = "cpu",
     loss_chunk: int = CHUNK,
-    moments: int = 2,
+    moments: float = 2,
 ) -> float:
     """Bytes that training itself holds at the worst moment, on one device: what `train.train` does in eager mode.
 
@@ -148,7 +148,7 @@ def training_usage(
     precision: Precision,
     hardware: Hardware,
     micro_batch: int | None = None,
-    moments: int = 2,
+    moments: float = 2,
 ) -> Usage:
     """What `steps` optimizer steps of `batch` sequences will use, passed in parts of `micro_batch`."""
     how = "timed steps" if calibrated(precision, hardware) else "operations over an assumed share of the peak"

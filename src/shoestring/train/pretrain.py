@@ -98,6 +98,7 @@ class Pretrain(Learning, Trained):
 
         known = sketch.plan if isinstance(sketch.plan, TrainingPlan) else None
         plan = self.resolve(sketch.tokens, sketch.vocabulary, known, hardware.device)
+        whole, matrices = counts.parameters(plan.model), counts.linear_parameters(plan.model)
         usage = training_usage(
             plan.model,
             plan.steps,
@@ -106,7 +107,7 @@ class Pretrain(Learning, Trained):
             plan.precision,
             hardware,
             micro_batch=plan.micro_batch,
-            moments=OPTIMIZERS[self.optimizer].moments,
+            moments=OPTIMIZERS[self.optimizer].kept(matrices, whole - matrices) / whole,
         )
         after = sketch.with_(
             model=plan.model,

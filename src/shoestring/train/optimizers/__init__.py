@@ -8,7 +8,8 @@ from shoestring.choice import Table
 from shoestring.train.optimizers.adamw import ADAMW
 from shoestring.train.optimizers.groups import Optimizer, decayed, trainable
 from shoestring.train.optimizers.lion import LION
+from shoestring.train.optimizers.muon import MUON
 
 __all__ = ["OPTIMIZERS", "Optimizer", "decayed", "trainable"]
 
-OPTIMIZERS = Table("Training.optimizer", ADAMW, LION)
+OPTIMIZERS = Table("Training.optimizer", ADAMW, LION, MUON)

@@ -22,11 +22,17 @@ class Optimizer:
     Attributes:
         make: model, settings and peak learning rate -> the optimizer. It sets the learning rate of its groups relative to that:
             the loop scales a group's `lr` by the schedule.
-        moments: float32 numbers that it keeps for each weight.
+        moments: float32 numbers that it keeps for each weight of the blocks' matrices.
+        outside: for each other weight; as many when not given.
     """
 
     make: Callable[[nn.Module, Training, float], torch.optim.Optimizer]
     moments: int
+    outside: int | None = None
+
+    def kept(self, matrices: float, others: float) -> float:
+        """Numbers kept for so many weights of the blocks' matrices and others."""
+        return self.moments * matrices + (self.moments if self.outside is None else self.outside) * others
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
