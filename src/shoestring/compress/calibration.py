@@ -111,13 +111,9 @@ def _documents(text: str | Path, note: Callable[[str], None] | None = None) -> S
 
 
 def _encoded(texts: Sequence[str], tokenizer: Tokenizer, enough: int) -> np.ndarray:
-    """The tokens of documents, each closed by the end token, until there are enough."""
-    found: list[int] = []
-    for document in texts:
-        # At least a byte stands for a token, so a long text is cut where there is certainly enough of it.
-        found += tokenizer.encode(document[: enough * 16])
-        if len(texts) > 1:
-            found.append(tokenizer.end)
-        if len(found) >= enough:
-            break
-    return np.array(found, dtype=np.int64)
+    """The tokens of one text, or of documents, each closed by the end token, until there are enough."""
+    from shoestring.evaluate.text import CHARACTERS_PER_TOKEN, closed
+
+    # A long text is cut where there is certainly enough of it.
+    parts = [text[: enough * CHARACTERS_PER_TOKEN] for text in texts]
+    return np.array(tokenizer.encode(parts[0]), dtype=np.int64) if len(parts) == 1 else closed(parts, tokenizer, enough, 1)

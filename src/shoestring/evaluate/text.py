@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def file_tokens(
     texts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in read_texts(path, field, note)]
     if len(texts) == 1:
         return np.array(tokenizer.encode(_beginning(texts[0], enough)), dtype=np.int64)
-    return _closed(texts, tokenizer, enough)
+    return closed(texts, tokenizer, enough)
 
 
 def heldout_tokens(path: Path, tokenizer: Tokenizer) -> np.ndarray | None:
@@ -56,7 +56,7 @@ def heldout_tokens(path: Path, tokenizer: Tokenizer) -> np.ndarray | None:
     if same_tokenizer(theirs, tokenizer):
         return _without(opened.heldout, starts, len(opened.prefix))
     texts = [theirs.decode(opened.heldout[a:b].tolist()) for a, b in pairwise(starts)]
-    return _closed(texts, tokenizer, None)
+    return closed(texts, tokenizer)
 
 
 def embedded_tokens(tokenizer: Tokenizer) -> np.ndarray:
@@ -69,7 +69,7 @@ def embedded_tokens(tokenizer: Tokenizer) -> np.ndarray:
         from pydoc_data.topics import topics
     except ImportError as error:
         raise FileError("evaluate: this Python lacks pydoc_data, the default text; give text: a file of your own") from error
-    return _closed([str(topics[name]) for name in sorted(topics)], tokenizer, None)
+    return closed([str(topics[name]) for name in sorted(topics)], tokenizer)
 
 
 def same_tokenizer(first: Tokenizer, second: Tokenizer) -> bool:
@@ -92,13 +92,17 @@ def _without(stream: np.ndarray, starts: np.ndarray, prefix: int) -> np.ndarray:
     return np.delete(stream, (starts[:-1, None] + np.arange(prefix)).ravel())
 
 
-def _closed(texts: list[str], tokenizer: Tokenizer, enough: int | None) -> np.ndarray:
-    """Documents' tokens one after the other, each closed by the end token."""
+def closed(texts: Sequence[str], tokenizer: Tokenizer, enough: int | None = None, at_once: int = 256) -> np.ndarray:
+    """Documents' tokens one after the other, each closed by the end token, int64.
+
+    Args:
+        enough: stop where there are so many tokens; looked at after every `at_once` documents.
+    """
     found: list[int] = []
-    for begin in range(0, len(texts), 256):
-        for tokens in tokenizer.encode_batch(texts[begin : begin + 256]):
+    for begin in range(0, len(texts), at_once):
+        for tokens in tokenizer.encode_batch(texts[begin : begin + at_once]):
             found += [*tokens, tokenizer.end]
-        if enough is not None and len(found) > enough:
+        if enough is not None and len(found) >= enough:
             break
     return np.array(found, dtype=np.int64)
 
