@@ -7,16 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed.fsdp
 import torch.distributed.tensor.parallel  # before the fork: once
+from safetensors.torch import load_file
 from torch import distributed
 
+from shoestring import artifact
 from shoestring.architecture import ModelConfig
 from shoestring.errors import SettingError
+from shoestring.measure import Meter, find
 from shoestring.model import Transformer
-from shoestring.train import Around, Callback, KeepZeros, Plan, Training, journal, train
+from shoestring.technique import State, Work
+from shoestring.tokenizer import Tokenizer
+from shoestring.train import Around, Callback, KeepZeros, Plan, Pretrain, Training, journal, train
 from shoestring.train.parallel.layout import Layout, join
 
 CONFIG = ModelConfig(vocabulary=61, width=32, layers=2, heads=4, kv_heads=2, context=16)
@@ -24,7 +30,6 @@ LAYOUTS = {
     "shard": Layout(shard=2),
     "replicate": Layout(replicate=2),
     "tensor": Layout(tensor=2),
-    "shard and tensor": Layout(shard=2, tensor=2),
 }
 
 
@@ -53,7 +58,9 @@ def run(scratch: Path, mesh: Any = None, *callbacks: Callback) -> tuple[list[dic
     around = Around(scratch=scratch, callbacks=(KeepZeros(model), *callbacks), mesh=mesh)
     settings = Training(log_every=1, checkpoint_every=1e-9, loss_chunk=8)
     log = train(model, batches, Plan(3, 1e-2, micro_batches=2), settings=settings, around=around)
-    return log, {name: p.detach() for name, p in join(model).named_parameters()}
+    logits_BTV = join(model)(batches(0)["tokens"])  # as if it had never been divided
+    assert logits_BTV.shape == (4, 16, 61)
+    return log, {"logits": logits_BTV.detach(), **{name: p.detach() for name, p in model.named_parameters()}}
 
 
 def process(rank: int, folder: Path, layout: Layout, ranks: int) -> None:
@@ -93,6 +100,47 @@ def test_ranks_learn_what_one_learns_and_one_goes_on(name: str, tmp_path: Path, 
         for key, weight in weights.items():
             torch.testing.assert_close(weight, expected[key], rtol=1e-4, atol=2e-5)
     assert len(list((tmp_path / "cut" / "step-000000002").glob("rank-*.safetensors"))) == ranks
+
+
+def pretrained(rank: int, ranks: int, folder: Path) -> None:
+    """One rank of the technique: what `shoestring run` would do alone."""
+    torch.set_num_threads(1)
+    if ranks > 1:
+        store = distributed.FileStore(str(folder / "store"), ranks)
+        distributed.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
+    hardware = find("cpu")
+    work = Work(folder / "out", folder / "scratch", hardware, "cpu", Meter(hardware), seed=3, note=lambda text: None)
+    shape = {"width": 32, "layers": 2, "heads": 2, "context": 16}
+    technique = Pretrain(model=shape, steps=4, batch_tokens=64, micro_batch=2, learning_rate=1e-2, log_every=1)
+    with work.meter:
+        technique.apply(State(tokens=folder.parent / "tokens"), work)
+    if ranks > 1:
+        distributed.destroy_process_group()
+
+
+def test_a_technique_that_trains_does_so_on_several_ranks(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_ranks({bytes([b]): b for b in range(256)}, r"\s?\S+", ["<|endoftext|>"])
+    with artifact.writing(tmp_path / "tokens", "tokens", {"dtype": "uint16", "vocabulary": tokenizer.vocabulary}) as folder:
+        tokenizer.save(folder)
+        for side in ("train", "heldout"):
+            (np.arange(2000) * 7 % 251).astype("<u2").tofile(folder / f"{side}.bin")
+            np.save(folder / f"{side}.offsets.npy", np.array([0, 2000], dtype="<i8"))
+    for ranks in (1, 2):
+        (tmp_path / str(ranks)).mkdir()
+        context = multiprocessing.get_context("fork")
+        started = [context.Process(target=pretrained, args=(rank, ranks, tmp_path / str(ranks))) for rank in range(ranks)]
+        for each in started:
+            each.start()
+        for each in started:
+            each.join(60)
+            each.kill()
+        assert [each.exitcode for each in started] == [0] * ranks
+    one, two = (artifact.verify(tmp_path / ranks / "out") for ranks in ("1", "2"))
+    assert two.about["facts"] == one.about["facts"]
+    assert two.about["plan"] == one.about["plan"]
+    weights, expected = (load_file(tmp_path / ranks / "out" / "model.safetensors") for ranks in ("2", "1"))
+    for key, weight in weights.items():
+        torch.testing.assert_close(weight, expected[key], rtol=1e-4, atol=2e-5)
 
 
 def test_a_layout_needs_its_processes() -> None:

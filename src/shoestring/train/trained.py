@@ -20,7 +20,8 @@ from shoestring.train.callbacks import Callback
 from shoestring.train.log import cut, write_log
 from shoestring.train.loop import Log, train
 from shoestring.train.loss import Objective
-from shoestring.train.parallel.layout import join
+from shoestring.train.parallel.layout import Layout, join
+from shoestring.train.parallel.ranks import rank, ranks
 from shoestring.train.parts import Around
 from shoestring.train.precision import Precision, usual
 from shoestring.train.schedule import Plan
@@ -84,18 +85,26 @@ class Trained(Technique):
         return dict(write(lesson.model, lesson.tokenizer, folder))
 
     def apply(self, state: State, work: Work) -> State:
-        """Train, and write the checkpoint with its log."""
+        """Train, and write the checkpoint with its log. Where several processes do this together, the model is divided among them
+        (`parallel.Layout.shard`), and the first one writes.
+        """
         must_be_there(work.device, self.name)
         lesson = self.lesson(state, work)
         limit = self.time_limit or self.seconds_left(work)
-        log = lesson.learn(Around(work.scratch / "train", work.meter, work.progress, work.note, time_limit=limit))
+        mesh = Layout(shard=ranks()).mesh(work.device) if ranks() > 1 else None
+        log = lesson.learn(Around(work.scratch / "train", work.meter, work.progress, work.note, time_limit=limit, mesh=mesh))
         join(lesson.model).cpu()
+        if rank() == 0:
+            self._finish(lesson, log, work)
+        return state.with_("checkpoint", work.out)
+
+    def _finish(self, lesson: Lesson, log: Log, work: Work) -> None:
+        """Write the artifact."""
         about = {**lesson.about, **cut(log, lesson.plan.steps, self.time_limit)}
         with artifact.writing(work.out, "checkpoint", about) as folder:
             facts = self.written(lesson, folder, work)
             write_log(folder, log)
             about["facts"] = {**facts, "trained_tokens": lesson.learned + float(log[-1]["tokens"])}
-        return state.with_("checkpoint", work.out)
 
     def precise(self, device: str) -> Precision:
         """The precision in force on a device, when no plan says."""

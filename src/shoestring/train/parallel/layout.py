@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from math import prod
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ from shoestring.train.parallel.ranks import ranks
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor
+
+Model = TypeVar("Model", bound=nn.Module)
 
 DATA = ("replicate", "shard")
 """Dimensions of the mesh along which a batch's rows are divided."""
@@ -125,8 +127,12 @@ def like(whole: Tensor, other: Tensor) -> Tensor:
     )
 
 
-def join(model: nn.Module) -> nn.Module:
-    """Make every parameter whole again, in place: the model can then be written, no longer trained. Every rank must call it."""
+def join(model: Model) -> Model:
+    """Make a model whole again, in place, as if it had never been divided. Every rank must call it."""
+    if not any(divided(parameter) for parameter in model.parameters()):
+        return model
+    from torch.distributed.fsdp import FSDPModule
+
     made: dict[int, nn.Parameter] = {}  # what is tied stays tied
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
@@ -134,4 +140,9 @@ def join(model: nn.Module) -> nn.Module:
                 if id(parameter) not in made:
                     made[id(parameter)] = nn.Parameter(whole(parameter).detach(), parameter.requires_grad)
                 module.register_parameter(name, made[id(parameter)])
+    for module in model.modules():
+        module._forward_hooks.clear()  # of those who divided it
+        module._forward_pre_hooks.clear()
+        if isinstance(module, FSDPModule):
+            module.__class__ = type(module).__bases__[1]
     return model
