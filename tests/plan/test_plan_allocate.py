@@ -12,7 +12,7 @@ from shoestring.architecture.counts import linear_parameters, parameters
 from shoestring.errors import BudgetError, SettingError
 from shoestring.measure import Hardware, Kind, Usage, find, no_usage, predicted, predicted_usage
 from shoestring.plan import allocate, rules
-from shoestring.plan.allocate import Wishes
+from shoestring.plan.allocate import Requested
 from shoestring.plan.explain import explain, lines
 from shoestring.plan.shapes import shape, widths
 from shoestring.technique import Budget, Sketch
@@ -90,7 +90,7 @@ def test_memory_bounds_the_model() -> None:
     assert training_memory(tight.plan.model, tight.plan.micro_batch, 1024, "bf16", "cuda") <= 2e9
     assert parameters(tight.plan.model) < parameters(free.plan.model)
     alone = allocate(sketch_of(tokens=None, memory=8e9), GPU).plan
-    assert alone.tokens == pytest.approx(Wishes().law.tokens_for(parameters(alone.model)), rel=0.01)
+    assert alone.tokens == pytest.approx(Requested().law.tokens_for(parameters(alone.model)), rel=0.01)
 
 
 def test_no_model_is_larger_than_its_device() -> None:
@@ -111,7 +111,7 @@ def test_later_steps_memory_counts() -> None:
 
 
 def test_text_is_read_so_often_at_the_most() -> None:
-    chosen = allocate(sketch_of(tokens=1e5, time=1e5), CPU, Wishes(epochs=3))
+    chosen = allocate(sketch_of(tokens=1e5, time=1e5), CPU, Requested(epochs=3))
     assert chosen.plan.tokens <= 3e5
     assert chosen.binding == "text"
 
@@ -164,9 +164,9 @@ def test_a_training_with_figures_of_its_own_is_not_stretched() -> None:
 
 
 def test_wishes_are_kept() -> None:
-    plan = allocate(sketch_of(time=1000), CPU, Wishes(context=128, smallest=192, largest=192, batch=6, precision="bf16")).plan
+    plan = allocate(sketch_of(time=1000), CPU, Requested(context=128, smallest=192, largest=192, batch=6, precision="bf16")).plan
     assert (plan.context, plan.model.width, plan.batch, plan.precision) == (128, 192, 6, "bf16")
-    grouped = allocate(sketch_of(time=1000), CPU, Wishes(smallest=256, query_groups=4)).plan.model
+    grouped = allocate(sketch_of(time=1000), CPU, Requested(smallest=256, query_groups=4)).plan.model
     assert grouped.flat.heads == 4 * grouped.flat.kv_heads
 
 
@@ -174,7 +174,7 @@ def test_devices_share_a_batch_equally() -> None:
     plan = allocate(sketch_of(tokens=None, time=1000), GPU.with_(count=3)).plan
     assert plan.batch % (3 * plan.micro_batch) == 0
     with pytest.raises(SettingError, match="multiple of the 3 devices"):
-        allocate(sketch_of(time=1000), GPU.with_(count=3), Wishes(batch=4))
+        allocate(sketch_of(time=1000), GPU.with_(count=3), Requested(batch=4))
 
 
 def test_planning_answers_at_once() -> None:
@@ -211,16 +211,16 @@ def test_rates_and_portions_follow_step_law() -> None:
 
 
 def test_every_decision_is_explained() -> None:
-    wishes = Wishes()
-    chosen = allocate(sketch_of(time=300), CPU, wishes)
-    formulas = explain(chosen, CPU, wishes)
+    requested = Requested()
+    chosen = allocate(sketch_of(time=300), CPU, requested)
+    formulas = explain(chosen, CPU, requested)
     by_name = {formula["name"]: formula for formula in formulas}
     assert by_name["parameters"]["value"] == parameters(chosen.plan.model)
-    assert by_name["bits per byte"]["value"] == "not foretold"
+    assert by_name["bits per byte"]["value"] == "not predicted"
     assert all(formula["formula"] and formula["source"] for formula in formulas)
     assert all(not isinstance(formula["value"], float) or math.isfinite(formula["value"]) for formula in formulas)
     assert len(lines(formulas)) == len(formulas)
-    large = allocate(sketch_of(vocabulary=32768, tokens=None, time=86400), GPU, wishes)
-    told = next(f for f in explain(large, GPU, wishes) if f["name"] == "bits per byte")
+    large = allocate(sketch_of(vocabulary=32768, tokens=None, time=86400), GPU, requested)
+    told = next(f for f in explain(large, GPU, requested) if f["name"] == "bits per byte")
     assert 0.5 < told["value"] < 1.5
     assert linear_parameters(large.plan.model) > 1e8

@@ -10,7 +10,7 @@ from shoestring.architecture.counts import parameters
 from shoestring.errors import BudgetError, SettingError
 from shoestring.measure import find
 from shoestring.plan import estimate
-from shoestring.plan.allocate import Wishes
+from shoestring.plan.allocate import Requested
 from shoestring.technique import Budget
 
 HOUR = 3600.0
@@ -46,7 +46,7 @@ def test_a_budget_buys_a_sensible_model(budget: Budget, device: str, count: int,
 def test_large_models_on_a_gpu_have_long_sequences() -> None:
     assert estimate(Budget(time=2 * HOUR), "h200").allocation.plan.context == 1024
     assert estimate(Budget(time=1000 * HOUR), "h200", 8).allocation.plan.context == 2048
-    assert estimate(Budget(time=1000 * HOUR), "h200", 8, wishes=Wishes(context=512)).allocation.plan.context == 512
+    assert estimate(Budget(time=1000 * HOUR), "h200", 8, requested=Requested(context=512)).allocation.plan.context == 512
 
 
 def test_devices_that_train_together_exchange_gradients() -> None:

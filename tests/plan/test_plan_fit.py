@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from shoestring.errors import FileError, SettingError, ShoestringError
-from shoestring.plan.fit import CONSTANTS, fit, fit_file
+from shoestring.plan.fit import CONSTANTS, fit_file, fit_law
 from shoestring.plan.huber import DELTA, Rows, solve, starts
 from shoestring.plan.laws import LAWS, Law
 
@@ -29,7 +29,7 @@ def runs(law: Law, noise: float, seed: int = 0, count: int = 50) -> tuple[np.nda
 
 @pytest.mark.parametrize("law", [TRUTH, LAWS["hoffmann"], OTHER], ids=lambda law: law.name)
 def test_the_law_behind_noiseless_runs_is_found_again(law: Law) -> None:
-    found = fit(*runs(law, 0.0))
+    found = fit_law(*runs(law, 0.0))
     for name in CONSTANTS:
         assert getattr(found.law, name) == pytest.approx(getattr(law, name), rel=1e-3)
     assert found.error < 1e-8
@@ -41,7 +41,7 @@ def test_the_law_behind_noiseless_runs_is_found_again(law: Law) -> None:
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     inside = []
     for seed in range(5):
-        found = fit(*runs(TRUTH, 0.003, seed, count=40))
+        found = fit_law(*runs(TRUTH, 0.003, seed, count=40))
         choice = found.decision
         best_N, best_D = TRUTH.optimum(choice.flops)
         wanted = [(best_N, choice.parameters_interval), (best_D, choice.tokens_interval)]
@@ -74,15 +74,15 @@ def test_no_other_optimizer_gets_lower() -> None:
 def test_one_wild_run_hardly_moves_the_law() -> None:
     N_R, D_R, L_R = runs(TRUTH, 0.001)
     L_R[7] *= 1.5
-    assert fit(N_R, D_R, L_R).decision.loss == pytest.approx(
-        TRUTH.loss(*TRUTH.optimum(fit(N_R, D_R, L_R).decision.flops)), rel=0.02
+    assert fit_law(N_R, D_R, L_R).decision.loss == pytest.approx(
+        TRUTH.loss(*TRUTH.optimum(fit_law(N_R, D_R, L_R).decision.flops)), rel=0.02
     )
 
 
 def test_the_same_runs_give_the_same_fit_in_any_unit_of_number() -> None:
     N_R, D_R, L_R = runs(TRUTH, 0.003, count=20)
     N_R, D_R = np.round(N_R), np.round(D_R)
-    assert fit(N_R.astype(np.int64), D_R.astype(np.int64), L_R) == fit(N_R, D_R, L_R)
+    assert fit_law(N_R.astype(np.int64), D_R.astype(np.int64), L_R) == fit_law(N_R, D_R, L_R)
 
 
 def write(path: Path, table: tuple[np.ndarray, ...], header: str = "tokens,name,Parameters, loss") -> Path:
@@ -129,19 +129,19 @@ def grid() -> tuple[np.ndarray, np.ndarray]:
 def test_runs_that_follow_no_law_are_refused_with_the_reason(loss, reason: str) -> None:
     N_R, D_R = grid()
     with pytest.raises(SettingError, match=reason):
-        fit(N_R, D_R, loss(N_R, D_R))
+        fit_law(N_R, D_R, loss(N_R, D_R))
 
 
 def test_runs_of_one_computation_and_of_one_ratio_are_taken() -> None:
     N_R, _ = grid()
     for D_R in (1e18 / N_R, 20 * N_R):
-        assert fit(N_R, D_R, 2 + 400 / N_R**0.34 + 400 / D_R**0.3).error < 1e-6
+        assert fit_law(N_R, D_R, 2 + 400 / N_R**0.34 + 400 / D_R**0.3).error < 1e-6
 
 
 def test_runs_held_out_near_the_others_are_called_no_extrapolation() -> None:
     N_R, D_R = grid()
     D_R = 1e18 / N_R * np.linspace(1.0, 1.5, 12)
-    found = fit(N_R, D_R, 2 + 400 / N_R**0.34 + 400 / D_R**0.3)
+    found = fit_law(N_R, D_R, 2 + 400 / N_R**0.34 + 400 / D_R**0.3)
     assert found.held_out is not None
     assert 1 < found.held_out.farther < 2
     assert "x the others' (near, no extrapolation)" in found.text()
@@ -193,6 +193,6 @@ def test_no_file_and_no_text_are_refused(tmp_path: Path) -> None:
 def test_columns_that_do_not_belong_together_are_refused() -> None:
     N_R, D_R, L_R = runs(TRUTH, 0.0, count=8)
     with pytest.raises(SettingError, match="same length"):
-        fit(N_R, D_R[:-1], L_R)
+        fit_law(N_R, D_R[:-1], L_R)
     with pytest.raises(SettingError, match="loss must be above 0"):
-        fit(N_R, D_R, L_R - 10)
+        fit_law(N_R, D_R, L_R - 10)

@@ -66,7 +66,7 @@ def test_excess_parameters_count_only_when_text_repeats(law: Law) -> None:
     assert law.loss_on(fitting * 50, 5 * unique, unique) == pytest.approx(law.loss(held, useful))
 
 
-def test_no_quality_is_foretold_far_below_the_runs_of_the_law() -> None:
+def test_no_quality_is_predicted_far_below_the_runs_of_the_law() -> None:
     law = LAWS["besiroglu"]
     assert law.bits_per_byte(1e6, 2e7, math.inf) is None
     told = law.bits_per_byte(124e6, 2.5e9, math.inf)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shoestring.architecture.counts import parameters
 from shoestring.errors import BudgetError, SettingError
 from shoestring.measure import Hardware, Usage, find, predicted_usage
-from shoestring.plan.allocate import Wishes, allocate
+from shoestring.plan.allocate import Requested, allocate
 from shoestring.plan.explain import explain, lines
 from shoestring.plan.rules import FEWEST_STEPS, portions
 from shoestring.plan.shapes import shape, widths
@@ -60,19 +60,19 @@ def later(hardware: Hardware, fixed: float = 0.0, share: float = 0.3, peak: floa
 def test_the_plan_is_inside_every_limit(
     seconds: float, memory: float, money: float, tokens: float, hardware: Hardware, share: float
 ) -> None:
-    budget, wishes, rest = Budget(time=seconds, memory=memory, money=money), Wishes(), later(hardware, 5.0, share)
+    budget, requested, rest = Budget(time=seconds, memory=memory, money=money), Requested(), later(hardware, 5.0, share)
     try:
-        plan = allocate(known(budget, tokens, rest=rest), hardware, wishes).plan
+        plan = allocate(known(budget, tokens, rest=rest), hardware, requested).plan
     except BudgetError:
         return
     used = rest(Sketch(plan=plan))
-    assert wishes.reserve >= 0.12
-    assert used.seconds.value <= seconds * (1 - wishes.reserve) * (1 + 1e-9)
-    assert used.money.value <= money * (1 - wishes.reserve) * (1 + 1e-9)
+    assert requested.reserve >= 0.12
+    assert used.seconds.value <= seconds * (1 - requested.reserve) * (1 + 1e-9)
+    assert used.money.value <= money * (1 - requested.reserve) * (1 + 1e-9)
     assert used.peak_memory.value <= memory
     assert plan.steps >= FEWEST_STEPS
     assert plan.tokens == plan.steps * plan.batch * plan.context
-    assert plan.tokens <= tokens * wishes.epochs
+    assert plan.tokens <= tokens * requested.epochs
     assert plan.batch % plan.micro_batch == 0
     assert plan.warmup + plan.decay <= plan.steps
 
@@ -84,7 +84,7 @@ def test_more_time_lowers_the_expected_loss_and_is_used(hardware: Hardware) -> N
     losses = [allocation.loss for allocation in found]
     assert losses == sorted(losses, reverse=True)
     for seconds, allocation in zip(times, found):
-        assert allocation.plan.seconds > 0.93 * (1 - Wishes().reserve) * seconds
+        assert allocation.plan.seconds > 0.93 * (1 - Requested().reserve) * seconds
     sizes = [parameters(allocation.plan.model) for allocation in found]
     assert sizes[-1] > 2.5 * sizes[0]
 
@@ -96,7 +96,7 @@ def test_the_same_question_has_the_same_answer() -> None:
 
 def test_no_shape_of_the_ladder_is_better() -> None:
     asked = known(Budget(time=600))
-    others = [allocate(asked, TIMED, Wishes(smallest=width, largest=width)).loss for width in widths(64, 512)]
+    others = [allocate(asked, TIMED, Requested(smallest=width, largest=width)).loss for width in widths(64, 512)]
     assert allocate(asked, TIMED).loss == min(others)
 
 
@@ -105,7 +105,7 @@ def test_memory_binds_every_shape(memory: float) -> None:
     held: list[int] = []
     for width in widths(64, 2048):
         try:
-            plan = allocate(known(Budget(time=1e5, memory=memory), None), CPU, Wishes(smallest=width, largest=width)).plan
+            plan = allocate(known(Budget(time=1e5, memory=memory), None), CPU, Requested(smallest=width, largest=width)).plan
         except BudgetError:
             continue
         held.append(width)
@@ -153,7 +153,7 @@ def test_a_training_that_keeps_to_its_own_steps_is_planned_sensibly() -> None:
     def rest(candidate: Sketch) -> Usage:
         return predicted_usage(seconds=60.0, hardware=CPU, flops=1e9, peak_memory=1e8)
 
-    found = allocate(known(Budget(time=600), None, rest=rest), CPU, Wishes(largest=256))
+    found = allocate(known(Budget(time=600), None, rest=rest), CPU, Requested(largest=256))
     assert found.plan.tokens < 100 * parameters(found.plan.model)
     with pytest.raises(BudgetError, match=r"budget\.time"):
         allocate(known(Budget(time=10), None, rest=rest), CPU)
@@ -161,7 +161,7 @@ def test_a_training_that_keeps_to_its_own_steps_is_planned_sensibly() -> None:
 
 @pytest.mark.parametrize("batch", [1, 7, 4096])
 def test_a_batch_may_be_set(batch: int) -> None:
-    plan = allocate(known(Budget(time=1e5), None), CPU, Wishes(batch=batch)).plan
+    plan = allocate(known(Budget(time=1e5), None), CPU, Requested(batch=batch)).plan
     assert plan.batch == batch
     assert batch % plan.micro_batch == 0
 
@@ -169,7 +169,7 @@ def test_a_batch_may_be_set(batch: int) -> None:
 @pytest.mark.parametrize("limits", [Budget(time=600), Budget(memory=8e9)], ids=["time", "memory"])
 def test_a_batch_too_large_for_any_training_is_refused(limits: Budget) -> None:
     with pytest.raises(BudgetError):
-        allocate(known(limits, None), CPU, Wishes(batch=10**9, largest=512))
+        allocate(known(limits, None), CPU, Requested(batch=10**9, largest=512))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_gpu_without_bfloat16_is_not_given_it(name: str) -> None:
 
 def test_figures_are_explained_one_a_line() -> None:
     asked = allocate(known(Budget(time=600)), TIMED)
-    formulas = explain(asked, TIMED, Wishes())
+    formulas = explain(asked, TIMED, Requested())
     assert len(lines(formulas)) == len(formulas)
     told = {formula["name"]: formula for formula in formulas}
     assert {"parameters", "tokens", "epochs", "batch", "learning rate", "time", "money"} <= set(told)

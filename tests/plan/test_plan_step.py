@@ -9,7 +9,7 @@ import pytest
 
 from shoestring.errors import BudgetError
 from shoestring.measure import Meter, Usage, find
-from shoestring.plan import LAWS, Plan, fit
+from shoestring.plan import LAWS, Plan, fit_law
 from shoestring.plan.technique import read_law
 from shoestring.technique import Budget, Sketch, State, Work
 from shoestring.train import TrainingPlan
@@ -51,7 +51,7 @@ def test_settings_are_followed() -> None:
 
 def test_a_law_of_ones_own_decides(tmp_path: Path) -> None:
     sizes = [(N, D) for N in (1e8, 3e8, 1e9, 4e9) for D in (2e9, 1e10, 9e10)]
-    found = fit([N for N, _ in sizes], [D for _, D in sizes], [LAWS["hoffmann"].loss(N, D) for N, D in sizes])
+    found = fit_law([N for N, _ in sizes], [D for _, D in sizes], [LAWS["hoffmann"].loss(N, D) for N, D in sizes])
     file = tmp_path / "law.json"
     file.write_text(json.dumps(found.to_json()))  # what `shoestring plan fit RUNS.csv --json` prints
     assert read_law(str(file)).alpha == pytest.approx(0.34, rel=1e-3)

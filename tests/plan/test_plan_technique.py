@@ -23,13 +23,13 @@ def work_in(folder: Path, notes: list[str], sketch: Sketch = SKETCH) -> Work:
 
 def test_a_plan_is_predicted_written_and_observed_alike(tmp_path: Path) -> None:
     notes: list[str] = []
-    foretold = Plan().predict(SKETCH, CPU)
+    predicted = Plan().predict(SKETCH, CPU)
     state = Plan().apply(State(tokens=tmp_path), work_in(tmp_path, notes))
     assert state.plan == tmp_path / "plan"
     assert artifact.verify(state.plan).kind == "plan"
     written = TrainingPlan.model_validate_json((state.plan / "plan.json").read_text())
-    assert written == foretold.sketch.plan
-    assert foretold.sketch.model == written.model
+    assert written == predicted.sketch.plan
+    assert predicted.sketch.model == written.model
     assert any("learning rate" in note for note in notes)
     assert {"name", "value", "unit", "formula", "source"} == set(written.formulas[0])
     later = Plan().observe(Sketch(), state)

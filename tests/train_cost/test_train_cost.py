@@ -117,7 +117,7 @@ def test_the_fit_finds_what_made_the_times() -> None:
     shapes = (*probe.CPU_SHAPES, (320, 2, 1024, 64, 32), (448, 2, 512, 256, 2))
     rows = [cost.pass_counts(probe._config(shape), shape[4], shape[3], "fp32") for shape in shapes]
     seconds = [cost.LOOP_SECONDS + sum(truth[term] * row[term] for term in truth) for row in rows]
-    units = probe.fit(shapes, seconds, "fp32")
+    units = probe.figures(shapes, seconds, "fp32")
     again = [cost.LOOP_SECONDS + sum(units[term] * row[term] for term in truth) for row in rows]
     assert again == pytest.approx(seconds, rel=0.005)
     assert units["train.fp32.matrices"] == pytest.approx(truth["train.fp32.matrices"], rel=0.1)

@@ -237,9 +237,9 @@ def process_bytes(hardware: Hardware) -> dict[str, float]:
         "import torch; from shoestring.measure.memory import resident_bytes;"
         "x = torch.randn(64, 64, requires_grad=True); (x @ x).sum().backward(); print(resident_bytes())"
     )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     try:
-        return {"process.bytes": float(said.stdout.split()[-1])}
+        return {"process.bytes": float(ran.stdout.split()[-1])}
     except (ValueError, IndexError):
         return {}  # the assumption stands
 

@@ -125,9 +125,9 @@ def find(name: str) -> Hardware:
 def threads() -> int:
     """Processor threads this process may use: its affinity, cut by a container's quota and by OMP_NUM_THREADS."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wished = os.environ.get("OMP_NUM_THREADS", "")
-    if wished.isdigit() and int(wished) > 0:
-        allowed = min(allowed, int(wished))
+    requested = os.environ.get("OMP_NUM_THREADS", "")
+    if requested.isdigit() and int(requested) > 0:
+        allowed = min(allowed, int(requested))
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, min(allowed, round(int(quota) / int(period))))

@@ -26,7 +26,7 @@ def running() -> Meter | None:
 
 
 class Meter:
-    """Measures wall time, peak memory and energy; counts the FLOPs and bytes that it is told of.
+    """Measures wall time, peak memory and energy; counts the FLOPs and bytes that the work reports.
 
     A meter started inside another's block is its child: what is counted in it counts in both, and its peak of memory is
     also its parent's. Energy is measured where a counter can be read (NVML, RAPL), else estimated from watts x time.
@@ -114,7 +114,7 @@ class Meter:
             energy=energy,
             carbon=carbon,
             money=Quantity(hours * price, "USD", Kind.ESTIMATED, f"${price:g}/h (assumed) x measured time"),
-            communication=counted(self.communication, "B", "told by the work"),
+            communication=counted(self.communication, "B", "counted by the work"),
         )
 
     _sensor: Any = None

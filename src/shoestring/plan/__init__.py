@@ -2,7 +2,7 @@
 
 from shoestring.plan.allocate import Allocation, allocate
 from shoestring.plan.estimate import Estimate, estimate
-from shoestring.plan.fit import Fit, fit, fit_file
+from shoestring.plan.fit import Fit, fit_file, fit_law
 from shoestring.plan.laws import LAWS, Law, bits_per_byte
 from shoestring.plan.technique import Plan
 from shoestring.technique import Technique
@@ -22,6 +22,6 @@ __all__ = [
     "allocate",
     "bits_per_byte",
     "estimate",
-    "fit",
+    "fit_law",
     "fit_file",
 ]

@@ -28,7 +28,7 @@ RESOURCES = {"time": ("seconds", "s"), "energy": ("energy", "J"), "money": ("mon
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Requested:
     """What is fixed beforehand.
 
     Attributes:
@@ -70,7 +70,7 @@ class Allocation:
     binding: str
 
 
-def allocate(sketch: Sketch, hardware: Hardware, wishes: Wishes | None = None) -> Allocation:
+def allocate(sketch: Sketch, hardware: Hardware, requested: Requested | None = None) -> Allocation:
     """The best plan for what is left of the budget.
 
     Args:
@@ -80,7 +80,7 @@ def allocate(sketch: Sketch, hardware: Hardware, wishes: Wishes | None = None) -
         SettingError: nothing limits the training, or the vocabulary isn't known.
         BudgetError: no shape can be trained; says what is short, by how much.
     """
-    wishes = wishes or Wishes()
+    requested = requested or Requested()
     if sketch.vocabulary is None:
         raise SettingError("plan: the vocabulary isn't known; put a tokenize step before it")
     if all(getattr(sketch.remaining, field.name) is None for field in fields(sketch.remaining)):
@@ -88,9 +88,9 @@ def allocate(sketch: Sketch, hardware: Hardware, wishes: Wishes | None = None) -
     found: list[Allocation] = []
     refused: list[ShoestringError] = []
     in_a_row = 0
-    for config in _ladder(sketch.vocabulary, hardware, wishes):
+    for config in _ladder(sketch.vocabulary, hardware, requested):
         try:
-            found.append(_Fitting(config, sketch, hardware, wishes).best())
+            found.append(_Fitting(config, sketch, hardware, requested).best())
             in_a_row = 0
         except ShoestringError as error:
             refused.append(error)
@@ -104,27 +104,27 @@ def allocate(sketch: Sketch, hardware: Hardware, wishes: Wishes | None = None) -
     return min(found, key=lambda allocation: allocation.loss)
 
 
-def _ladder(vocabulary: int, hardware: Hardware, wishes: Wishes) -> Iterator[ModelConfig]:
-    context = wishes.context or (256 if hardware.device == "cpu" else 1024)
-    ladder = list(widths(wishes.smallest, wishes.largest)) or [wishes.smallest]
+def _ladder(vocabulary: int, hardware: Hardware, requested: Requested) -> Iterator[ModelConfig]:
+    context = requested.context or (256 if hardware.device == "cpu" else 1024)
+    ladder = list(widths(requested.smallest, requested.largest)) or [requested.smallest]
     for width in ladder:
-        yield shape(width, vocabulary, context, wishes.query_groups)
+        yield shape(width, vocabulary, context, requested.query_groups)
 
 
 class _Fitting:
     """One shape, given as many steps as the budget allows."""
 
-    def __init__(self, config: ModelConfig, sketch: Sketch, hardware: Hardware, wishes: Wishes) -> None:
-        self.config, self.sketch, self.hardware, self.wishes = config, sketch, hardware, wishes
+    def __init__(self, config: ModelConfig, sketch: Sketch, hardware: Hardware, requested: Requested) -> None:
+        self.config, self.sketch, self.hardware, self.requested = config, sketch, hardware, requested
         self.parameters = parameters(config)
         self.unique = math.inf if sketch.tokens is None else max(1.0, sketch.tokens)
         self.limits = {
-            name: limit * (1 - wishes.reserve) for name in RESOURCES if (limit := getattr(sketch.remaining, name)) is not None
+            name: limit * (1 - requested.reserve) for name in RESOURCES if (limit := getattr(sketch.remaining, name)) is not None
         }
 
     def best(self) -> Allocation:
         """Raises BudgetError when this shape can't be trained within the limits."""
-        tokens = self.wishes.law.tokens_for(self.parameters)
+        tokens = self.requested.law.tokens_for(self.parameters)
         steps, binding = 0, ""
         for _ in range(8):  # batch follows tokens, the cost of a step follows the batch: it settles in a few rounds
             before = steps
@@ -135,22 +135,22 @@ class _Fitting:
         if steps < rules.FEWEST_STEPS:
             raise self.too_little(binding, tokens)
         plan = self.plan(steps, tokens)
-        # After the later steps were asked: a setting of theirs that suits no shape is said rather than a lack of memory.
+        # After the later steps were asked: a setting of theirs that suits no shape is named rather than a lack of memory.
         self.refuse_memory(plan)
         plan = self.within(plan)
         usage = self.training(plan)
         plan = plan.model_copy(update={"seconds": usage.seconds.value or 0.0})
-        loss = self.wishes.law.loss_on(self.parameters, plan.tokens, self.unique)
+        loss = self.requested.law.loss_on(self.parameters, plan.tokens, self.unique)
         return Allocation(plan, usage, loss, self.unique, binding)
 
     def step_tokens(self, tokens: float) -> int:
-        return rules.portions(tokens, self.config.context, self.hardware, self.wishes.batch)[0] * self.config.context
+        return rules.portions(tokens, self.config.context, self.hardware, self.requested.batch)[0] * self.config.context
 
     def plan(self, steps: int, tokens: float) -> TrainingPlan:
         """So many steps with the portions that suit so many tokens."""
         context = self.config.context
-        batch, micro = rules.portions(tokens, context, self.hardware, self.wishes.batch)
-        precision = self.wishes.precision or faster_precision(self.config, micro, context, self.hardware)
+        batch, micro = rules.portions(tokens, context, self.hardware, self.requested.batch)
+        precision = self.requested.precision or faster_precision(self.config, micro, context, self.hardware)
         share = batch // self.hardware.count  # of one device
         while micro > 1 and training_memory(self.config, micro, context, precision, self.hardware.device) > self.memory():
             micro = next(part for part in range(micro - 1, 0, -1) if share % part == 0)
@@ -173,8 +173,8 @@ class _Fitting:
         """As many steps as the tightest limit allows, with portions that suit `tokens`, and that limit's name."""
         few, many = self.plan(rules.FEWEST_STEPS, tokens), self.plan(10 * rules.FEWEST_STEPS, tokens)
         base, more = self.usage(few), self.usage(many)
-        enough = self.unique * self.wishes.epochs
-        deserved = self.wishes.law.tokens_for(self.parameters)
+        enough = self.unique * self.requested.epochs
+        deserved = self.requested.law.tokens_for(self.parameters)
         most = {"text": enough / (few.batch * few.context)} if math.isfinite(enough) else {}
         if not self.limits:  # memory alone: train the largest model that fits for as long as its size deserves
             most["law"] = deserved / (few.batch * few.context)
@@ -245,23 +245,24 @@ class _Fitting:
             )
 
     def too_little(self, name: str, tokens: float) -> BudgetError:
-        """What is said when a limit, or the text, doesn't allow the fewest steps."""
+        """The error when a limit, or the text, doesn't allow the fewest steps."""
         least = self.plan(rules.FEWEST_STEPS, tokens)
         if name == "text":
             return BudgetError(
-                f"plan: {self.unique:,.0f} training tokens, read {self.wishes.epochs:g} times, are fewer than "
+                f"plan: {self.unique:,.0f} training tokens, read {self.requested.epochs:g} times, are fewer than "
                 f"{least.steps} steps of {least.batch} x {least.context}; add text, or lower plan.context or plan.batch"
             )
         if name == "law":
             return BudgetError(
-                f"plan: a model of width {self.config.width} deserves {self.wishes.law.tokens_for(self.parameters):,.0f} tokens, "
-                f"fewer than {least.steps} steps of {least.batch} x {least.context}; lower plan.batch or plan.context"
+                f"plan: a model of width {self.config.width} deserves {self.requested.law.tokens_for(self.parameters):,.0f} "
+                f"tokens, fewer than {least.steps} steps of {least.batch} x {least.context}; lower plan.batch or plan.context"
             )
         figure, unit = RESOURCES[name]
         needed, limit = getattr(self.usage(least), figure).value or 0.0, self.limits[name]
-        left = limit / (1 - self.wishes.reserve)
+        left = limit / (1 - self.requested.reserve)
         return BudgetError(
-            f"plan: budget.{name} has {human(max(0.0, left), unit)} left, of which plan.reserve keeps {self.wishes.reserve:.0%}; "
-            f"{least.steps} training steps of a model of width {self.config.width} and the steps after it need "
-            f"{human(needed, unit)}: {human(needed - limit, unit)} short; raise budget.{name} or take steps out"
+            f"plan: budget.{name} has {human(max(0.0, left), unit)} left, of which plan.reserve keeps "
+            f"{self.requested.reserve:.0%}; {least.steps} training steps of a model of width "
+            f"{self.config.width} and the steps after it need {human(needed, unit)}: "
+            f"{human(needed - limit, unit)} short; raise budget.{name} or take steps out"
         )

@@ -8,7 +8,7 @@ from typing import Any
 from shoestring.architecture.counts import parameters
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware, Quantity, detect, find, human, predicted
-from shoestring.plan.allocate import Allocation, Wishes, allocate
+from shoestring.plan.allocate import Allocation, Requested, allocate
 from shoestring.plan.explain import Formula, explain, lines
 from shoestring.technique import Budget, Sketch
 
@@ -52,13 +52,13 @@ class Estimate:
         device = self.hardware.name if count == 1 else f"{count} x {self.hardware.name}"
         basis = f"calibrated {self.hardware.calibrated}" if self.hardware.calibrated else "not calibrated: by the data sheet"
         buys = f"{human(parameters(plan.model), '')} parameters trained on {human(plan.tokens, '')} tokens"
-        uses = f"{_hours(usage.seconds)}, {_kwh(usage.energy)}, {_said(usage.money)}, {_carbon(usage.carbon)}"
-        memory = f"{_said(usage.peak_memory)} of memory" + (" on each device" if count > 1 else "")
+        uses = f"{_hours(usage.seconds)}, {_kwh(usage.energy)}, {_value(usage.money)}, {_carbon(usage.carbon)}"
+        memory = f"{_value(usage.peak_memory)} of memory" + (" on each device" if count > 1 else "")
         return "\n".join([f"{limits} on {device} ({basis}) buys {buys}:", *lines(self.formulas), f"uses {uses}, {memory}"])
 
 
 def estimate(
-    budget: Budget, device: str = "auto", count: int = 1, *, tokens: float | None = None, wishes: Wishes | None = None
+    budget: Budget, device: str = "auto", count: int = 1, *, tokens: float | None = None, requested: Requested | None = None
 ) -> Estimate:
     """The best training run that a budget buys. Pure arithmetic: no tensor is allocated.
 
@@ -67,19 +67,19 @@ def estimate(
         device: a name of the catalogue, "auto" for this machine, "cpu" or "cuda" for that part of it.
         count: devices of this kind used together, each with a copy of the weights (data-parallel).
         tokens: of text that there are; None: no end of it.
-        wishes: what is fixed beforehand; sequences of 256 on a CPU, 1024 on a GPU, 2048 from 500M parameters when not given.
+        requested: what is fixed beforehand; sequences of 256 on a CPU, 1024 on a GPU, 2048 from 500M parameters when not given.
 
     Raises:
         SettingError: no limit, no such device, or several processors. BudgetError: it buys nothing; says what is short.
     """
     hardware = _hardware(device, count)
-    wishes = wishes or Wishes()
+    requested = requested or Requested()
     sketch = Sketch(vocabulary=VOCABULARY[hardware.device], tokens=tokens, remaining=budget)
-    chosen = allocate(sketch, hardware, wishes)
-    if wishes.context is None and hardware.device == "cuda" and parameters(chosen.plan.model) >= LARGE:
-        wishes = replace(wishes, context=LONG)
-        chosen = allocate(sketch, hardware, wishes)
-    formulas = explain(chosen, hardware, wishes)
+    chosen = allocate(sketch, hardware, requested)
+    if requested.context is None and hardware.device == "cuda" and parameters(chosen.plan.model) >= LARGE:
+        requested = replace(requested, context=LONG)
+        chosen = allocate(sketch, hardware, requested)
+    formulas = explain(chosen, hardware, requested)
     if hardware.count > 1:
         sent = communication(chosen, hardware)
         chosen = replace(chosen, usage=chosen.usage.with_(communication=sent))
@@ -97,15 +97,15 @@ def communication(allocation: Allocation, hardware: Hardware) -> Quantity:
 
 def _exchange(sent: Quantity, allocation: Allocation, hardware: Hardware) -> Formula:
     """The line that explains what devices send to each other."""
-    said = sent.method
+    formula = sent.method
     if hardware.link and sent.value:
         share = sent.value / hardware.link / allocation.plan.seconds
-        said += f"; {share:.2%} of the time at {human(hardware.link, 'B')}/s, behind the backward pass and so not added"
+        formula += f"; {share:.2%} of the time at {human(hardware.link, 'B')}/s, behind the backward pass and so not added"
     return {
         "name": "communication",
         "value": sent.value,
         "unit": "B",
-        "formula": said,
+        "formula": formula,
         "source": "ring all-reduce, arXiv 1802.05799",
     }
 
@@ -120,7 +120,7 @@ def _hardware(device: str, count: int) -> Hardware:
     return hardware.with_(count=count)
 
 
-def _said(figure: Quantity) -> str:
+def _value(figure: Quantity) -> str:
     return "unknown" if figure.value is None else human(figure.value, figure.unit)
 
 

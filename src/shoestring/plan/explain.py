@@ -8,15 +8,15 @@ from typing import Any
 from shoestring.architecture.counts import parameters, training_flops
 from shoestring.measure import Hardware, human
 from shoestring.plan import rules
-from shoestring.plan.allocate import Allocation, Wishes
+from shoestring.plan.allocate import Allocation, Requested
 from shoestring.train.cost import calibrated, training_memory
 
 Formula = dict[str, Any]
 
 
-def explain(allocation: Allocation, hardware: Hardware, wishes: Wishes) -> tuple[Formula, ...]:
+def explain(allocation: Allocation, hardware: Hardware, requested: Requested) -> tuple[Formula, ...]:
     """Name, value, unit, formula and source of every decision."""
-    plan, law, usage = allocation.plan, wishes.law, allocation.usage
+    plan, law, usage = allocation.plan, requested.law, allocation.usage
     config, N = plan.model, parameters(plan.model)
     epochs = plan.tokens / allocation.unique if math.isfinite(allocation.unique) else None
     timed = calibrated(plan.precision, hardware)
@@ -32,19 +32,25 @@ def explain(allocation: Allocation, hardware: Hardware, wishes: Wishes) -> tuple
         worth = "new text" if epochs <= 1 else "repeated text counts less above 4"
         entries.append(("epochs", epochs, "", f"tokens / {allocation.unique:,.0f} unique ones: {worth}", "arXiv 2305.16264"))
     entries += [
-        ("steps", float(plan.steps), "", f"(limit x {1 - wishes.reserve:.2f} - later steps) / cost of a step", "plan.allocate"),
-        ("batch", float(plan.batch * plan.context), "token", _batch(wishes), "set" if wishes.batch else rules.STEP_LAW),
+        (
+            "steps",
+            float(plan.steps),
+            "",
+            f"(limit x {1 - requested.reserve:.2f} - later steps) / cost of a step",
+            "plan.allocate",
+        ),
+        ("batch", float(plan.batch * plan.context), "token", _batch(requested), "set" if requested.batch else rules.STEP_LAW),
         ("learning rate", plan.learning_rate, "", f"1.79 N^-0.713 D^0.307, at most {rules.HIGHEST_RATE:g}", rules.STEP_LAW),
         ("warmup", float(plan.warmup), "step", f"{rules.WARMUP:.0%} of the steps", "assumed"),
         ("decay", float(plan.decay), "step", f"last {rules.DECAY:.0%} of the steps", "arXiv 2405.18392, figure 5"),
-        ("precision", plan.precision, "", "set" if wishes.precision else "the faster here", how),
+        ("precision", plan.precision, "", "set" if requested.precision else "the faster here", how),
         ("time", plan.seconds, "s", f"steps x seconds of a step, from {how}", hardware.calibrated or "not calibrated"),
         (
             "FLOPs",
             training_flops(config, plan.tokens, plan.context),
             "FLOP",
             "3 x forward, head and causal attention in",
-            "model.cost",
+            "architecture.counts",
         ),
         (
             "training memory",
@@ -56,17 +62,17 @@ def explain(allocation: Allocation, hardware: Hardware, wishes: Wishes) -> tuple
         ("energy", usage.energy.value or 0.0, "J", usage.energy.method, "assumed watts"),
         ("money", usage.money.value or 0.0, "USD", usage.money.method, "assumed price"),
     ]
-    entries.append(_quality(allocation, wishes, N))
+    entries.append(_quality(allocation, requested, N))
     keys = ("name", "value", "unit", "formula", "source")
     return tuple(dict(zip(keys, entry)) for entry in entries)
 
 
 def lines(formulas: tuple[Formula, ...]) -> list[str]:
     """The formulas as text, one a line."""
-    return [f"  {f['name']:21} {said(f):>13}  {f['formula']}  [{f['source']}]" for f in formulas]
+    return [f"  {f['name']:21} {shown(f):>13}  {f['formula']}  [{f['source']}]" for f in formulas]
 
 
-def said(formula: Formula) -> str:
+def shown(formula: Formula) -> str:
     """A formula's value with its unit, for people."""
     value, unit = formula["value"], formula["unit"]
     if not isinstance(value, (int, float)):
@@ -78,20 +84,20 @@ def said(formula: Formula) -> str:
     return f"{value:.3g}" + (f" {unit}" if unit else "")
 
 
-def _batch(wishes: Wishes) -> str:
-    return "set" if wishes.batch else "0.58 D^0.571 tokens, whole sequences, at least so few that 30 steps remain"
+def _batch(requested: Requested) -> str:
+    return "set" if requested.batch else "0.58 D^0.571 tokens, whole sequences, at least so few that 30 steps remain"
 
 
-def _quality(allocation: Allocation, wishes: Wishes, N: int) -> tuple[str, float | str, str, str, str]:
-    law = wishes.law
-    told = law.bits_per_byte(N, allocation.plan.tokens, allocation.unique)
-    if told is None:
+def _quality(allocation: Allocation, requested: Requested, N: int) -> tuple[str, float | str, str, str, str]:
+    law = requested.law
+    quality = law.bits_per_byte(N, allocation.plan.tokens, allocation.unique)
+    if quality is None:
         return (
             "bits per byte",
-            "not foretold",
+            "not predicted",
             "",
             f"{N:,} parameters and {allocation.plan.tokens:,} tokens lie far below the runs of this law",
             law.source,
         )
-    value, (low, high) = told
+    value, (low, high) = quality
     return ("bits per byte", value, "bit/B", f"E + A/N^a + B/D^b on web text; {low:.2g} to {high:.2g} on others", law.source)

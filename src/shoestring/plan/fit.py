@@ -2,7 +2,7 @@
 
     L(N, D) = E + A / N^alpha + B / D^beta         fitted as arXiv 2203.15556, approach 3, and 2404.10102 (see plan.huber)
 
-Coefficients drift from resample to resample while the loss that they foretell hardly moves, so the intervals that matter
+Coefficients drift from resample to resample while the loss that they predict hardly moves, so the intervals that matter
 are those on decisions: the N, D and loss that are best at ten times the largest run's computation. How far to trust the
 law: the runs of largest computation are left out, the rest is fitted, and those runs are predicted. That tests extrapolation only
 where they lie at twice the computation of the others or more, and the text says so.
@@ -12,25 +12,20 @@ Runs that follow no such law are refused (`trust.py`) rather than given constant
 
 from __future__ import annotations
 
-import csv
-import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shoestring.errors import FileError, SettingError, file_error, nearest, shown
-from shoestring.files import SMALL, regular
+from shoestring.errors import SettingError
 from shoestring.measure import human
 from shoestring.plan.huber import DELTA, Rows, solve, starts
 from shoestring.plan.laws import Law
+from shoestring.plan.runs import COLUMNS, FEWEST_RUNS, read_runs
 from shoestring.plan.trust import LARGEST, refuse_errors, refuse_rising, refuse_vanished, sane
 
-COLUMNS = ("parameters", "tokens", "loss")
 CONSTANTS = ("E", "A", "B", "alpha", "beta")
-FEWEST_RUNS = 6
-"""One more than there are constants."""
 RESAMPLES = 200
 HELD_OUT = 0.15
 """Share of the runs, those of the most computation, that the test of extrapolation leaves out."""
@@ -57,12 +52,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Extrapolation:
-    """How well the runs of most computation are foretold by a fit to the others."""
+    """How well the runs of most computation are predicted by a fit to the others."""
 
     fitted: int
-    foretold: int
+    predicted: int
     farther: float
-    """Largest computation foretold over largest computation fitted."""
+    """Largest computation predicted over largest computation fitted."""
     mean_error: float
     """Of the loss, relative, without sign."""
     worst_error: float
@@ -131,8 +126,9 @@ class Fit:
             lines.append(f"held out: none, it takes {FEWEST_RUNS} runs beside the {HELD_OUT:.0%} of most computation")
         else:
             lines.append(
-                f"held out: the {test.foretold} runs of most computation, up to {test.farther:.3g} x the others' ({test.reach}), "
-                f"predicted from the other {test.fitted}: mean error {test.mean_error:.2%}, worst {test.worst_error:.2%}"
+                f"held out: the {test.predicted} runs of most computation, up to {test.farther:.3g} x the others' "
+                f"({test.reach}), predicted from the other {test.fitted}: mean error {test.mean_error:.2%}, "
+                f"worst {test.worst_error:.2%}"
             )
         lines.append(
             f"{self.agreed} of {self.starts} starts ended at this optimum; {self.resamples} of {RESAMPLES} resamples gave a law"
@@ -148,10 +144,10 @@ def fit_file(path: Path | str) -> Fit:
         SettingError: the runs can't tell the constants apart.
     """
     table, empty = read_runs(Path(path))
-    return replace(fit(*table), empty=empty)
+    return replace(fit_law(*table), empty=empty)
 
 
-def fit(parameters: Any, tokens: Any, loss: Any, seed: int = 0) -> Fit:
+def fit_law(parameters: Any, tokens: Any, loss: Any, seed: int = 0) -> Fit:
     """Fit a law to runs given as three columns; see `fit_file`.
 
     Args:
@@ -176,72 +172,19 @@ def fit(parameters: Any, tokens: Any, loss: Any, seed: int = 0) -> Fit:
             f"law: only {len(laws)} of {RESAMPLES} resamples of these runs give finite constants: the runs don't decide them; "
             "add runs, with N and D varied apart"
         )
-    foretold = np.array([law.loss(N, D) for N, D in zip(N_R.tolist(), D_R.tolist())])
-    refuse_errors(foretold / L_R - 1)
+    predicted = np.array([law.loss(N, D) for N, D in zip(N_R.tolist(), D_R.tolist())])
+    refuse_errors(predicted / L_R - 1)
     return Fit(
         law=law,
         runs=len(N_R),
         resamples=len(laws),
         intervals={name: _interval([getattr(other, name) for other in laws]) for name in CONSTANTS},
         decision=_decision(law, laws, FARTHER * float((6 * N_R * D_R).max())),
-        error=float(np.abs(foretold / L_R - 1).mean()),
+        error=float(np.abs(predicted / L_R - 1).mean()),
         held_out=_extrapolation(N_R, D_R, L_R),
         starts=len(candidates),
         agreed=int((value_P <= value_P[best] * 1.0001 + 1e-6).sum()),
     )
-
-
-def read_runs(path: Path) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], int]:
-    """The three columns of a CSV, as floats (whole numbers would overflow in 6 N D), and how many lines were empty."""
-    empty = 0
-    try:
-        with regular(path, SMALL).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            places = _places(path, next(reader, []))
-            read = []
-            for row in reader:
-                if any(cell.strip() for cell in row):
-                    read.append(_run(path, reader.line_num, row, places))
-                else:
-                    empty += 1
-    except OSError as error:
-        raise file_error(path, error) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise FileError(f"{path}: not a CSV file ({error}); save the runs as comma-separated UTF-8 text") from error
-    if len(read) < FEWEST_RUNS:
-        raise FileError(f"{path}: {len(read)} runs, at least {FEWEST_RUNS} are needed to fit five constants; add runs")
-    N_R, D_R, L_R = np.array(read, dtype=np.float64).T
-    return (N_R, D_R, L_R), empty
-
-
-def _places(path: Path, header: list[str]) -> dict[str, int]:
-    """Where each column stands."""
-    names = [name.strip().lower() for name in header]
-    for column in COLUMNS:
-        if column not in names:
-            there = nearest(column, filter(None, names)).replace("allowed:", "its columns:")
-            raise FileError(f"{path}: no column {column!r}; {there}; needed: {', '.join(COLUMNS)}")
-        if names.count(column) > 1:
-            raise FileError(f"{path}: {names.count(column)} columns are called {column!r}; rename or remove all but one")
-    return {column: names.index(column) for column in COLUMNS}
-
-
-def _run(path: Path, line: int, row: list[str], places: dict[str, int]) -> list[float]:
-    """One run's three figures."""
-    figures = []
-    for column, place in places.items():
-        text = row[place].strip() if place < len(row) else ""
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not 0 < value <= LARGEST[column]:
-            raise FileError(
-                f"{path}: line {line}: {column} must be a number above 0 and at most {LARGEST[column]:g}, got {shown(text)}; "
-                "mend or remove this run"
-            )
-        figures.append(value)
-    return figures
 
 
 def _check(columns: list[np.ndarray]) -> None:
@@ -292,7 +235,7 @@ def _decision(law: Law, laws: list[Law], flops: float) -> Decision:
 
 
 def _extrapolation(N_R: np.ndarray, D_R: np.ndarray, L_R: np.ndarray) -> Extrapolation | None:
-    """Leave out the runs of most computation, fit the others, foretell them."""
+    """Leave out the runs of most computation, fit the others, predict them."""
     left_out = max(1, round(HELD_OUT * len(L_R)))
     order = np.argsort(N_R * D_R, kind="stable")
     kept, rest = order[:-left_out], order[-left_out:]

@@ -91,7 +91,7 @@ def solve(rows: Rows, theta_P5: np.ndarray, counts_PR: np.ndarray | None = None)
 
 
 def _residuals(rows: Rows, theta_P5: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log loss foretold minus seen, (P, R), and its slope in the five unknowns, (P, R, 5)."""
+    """Log loss predicted minus seen, (P, R), and its slope in the five unknowns, (P, R, 5)."""
     a, b, e, log_alpha, log_beta = (column[:, None] for column in theta_P5.T)
     alpha, beta = np.exp(log_alpha), np.exp(log_beta)
     terms_PR3 = np.stack(np.broadcast_arrays(a - alpha * rows.n_R, b - beta * rows.d_R, e), axis=-1)

@@ -31,7 +31,7 @@ class Law:
     """Constants of the loss, and where they come from.
 
     Attributes:
-        smallest_parameters, smallest_tokens: the least of the runs that it was fitted to; below, loss is not foretold.
+        smallest_parameters, smallest_tokens: the least of the runs that it was fitted to; below, loss is not predicted.
         bytes_per_token: of the tokenizer of those runs, to turn nats per token into bits per byte; 0 when not known.
     """
 
@@ -74,7 +74,7 @@ class Law:
         return self.loss(held, useful)
 
     def covers(self, parameters: float, tokens: float) -> bool:
-        """Whether a loss foretold for such a run means anything: not far below what the law was fitted to."""
+        """Whether a loss predicted for such a run means anything: not far below what the law was fitted to."""
         return parameters >= self.smallest_parameters / 3 and tokens >= self.smallest_tokens / 3
 
     def bits_per_byte(self, parameters: float, tokens: float, unique: float) -> tuple[float, tuple[float, float]] | None:

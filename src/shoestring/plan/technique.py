@@ -22,7 +22,7 @@ from shoestring import artifact
 from shoestring.errors import DamagedArtifact, FileError, SettingError
 from shoestring.files import read_object
 from shoestring.measure import Hardware, predicted_usage
-from shoestring.plan.allocate import Wishes, allocate
+from shoestring.plan.allocate import Requested, allocate
 from shoestring.plan.explain import explain, lines
 from shoestring.plan.laws import LAWS, Law
 from shoestring.plan.trust import sane
@@ -75,10 +75,10 @@ class Plan(Technique):
             raise ValueError(f"smallest ({self.smallest}) must not be above largest ({self.largest})")
         return self
 
-    def wishes(self) -> Wishes:
+    def requested(self) -> Requested:
         """The settings as `allocate` takes them."""
         names = ("reserve", "epochs", "context", "smallest", "largest", "batch", "query_groups", "precision")
-        return Wishes(law=read_law(self.law), **{name: getattr(self, name) for name in names})
+        return Requested(law=read_law(self.law), **{name: getattr(self, name) for name in names})
 
     def outside(self) -> str:
         """The constants in force: a law may come from a file."""
@@ -113,9 +113,9 @@ class Plan(Technique):
 
     def decide(self, sketch: Sketch, hardware: Hardware) -> TrainingPlan:
         """The plan with its formulas."""
-        wishes = self.wishes()
-        chosen = allocate(sketch, hardware, wishes)
-        return chosen.plan.model_copy(update={"formulas": explain(chosen, hardware, wishes)})
+        requested = self.requested()
+        chosen = allocate(sketch, hardware, requested)
+        return chosen.plan.model_copy(update={"formulas": explain(chosen, hardware, requested)})
 
 
 def read_law(name: str) -> Law:

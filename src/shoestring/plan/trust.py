@@ -61,14 +61,14 @@ def refuse_vanished(law: Law, N_R: np.ndarray, D_R: np.ndarray) -> None:
         SettingError: names the constants.
     """
     constants = np.array([law.E, law.A, law.B, law.alpha, law.beta])
-    said = ", ".join(f"{name} = {value:.3g}" for name, value in zip(("E", "A", "B", "alpha", "beta"), constants))
+    values = ", ".join(f"{name} = {value:.3g}" for name, value in zip(("E", "A", "B", "alpha", "beta"), constants))
     if not sane(constants):
-        raise SettingError(f"law: the fit is degenerate ({said}): these runs don't decide the constants; vary N and D more")
+        raise SettingError(f"law: the fit is degenerate ({values}): these runs don't decide the constants; vary N and D more")
     terms = {"parameters": law.A / N_R**law.alpha, "tokens": law.B / D_R**law.beta}
     whole_R = law.E + sum(terms.values())
     for name, term_R in terms.items():
         if float((term_R / whole_R).max()) < VANISHED:
-            raise SettingError(f"law: the loss of these runs does not depend on {name} ({said}); vary {name} more")
+            raise SettingError(f"law: the loss of these runs does not depend on {name} ({values}); vary {name} more")
 
 
 def refuse_errors(error_R: np.ndarray) -> None:

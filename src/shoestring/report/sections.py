@@ -12,7 +12,7 @@ from typing import Any
 
 from shoestring.errors import ShoestringError
 from shoestring.measure import Kind, Quantity, Usage, counted, human, unknown
-from shoestring.plan.explain import said
+from shoestring.plan.explain import shown
 from shoestring.report.figures import exact, quality, reason, text
 from shoestring.report.read import Record, content, rejects
 
@@ -222,7 +222,7 @@ def _plain(value: Any) -> Value:
 def _of_plan(entry: dict[str, Any], column: str) -> Value:
     """A field of a formula; the value as the plan itself says it, its exact number kept."""
     value = _plain(entry.get(column, ""))
-    return replace(value, text=said({"unit": "", **entry})) if column == "value" and value.exact else value
+    return replace(value, text=shown({"unit": "", **entry})) if column == "value" and value.exact else value
 
 
 def _against(disk: Quantity, half: float | None) -> str:

@@ -24,11 +24,11 @@ from shoestring.train.precision import Precision
 from shoestring.train.schedule import Plan
 from shoestring.train.settings import Training
 
-Shape = tuple[int, int, int, int, int]
+ProbeShape = tuple[int, int, int, int, int]
 
 # Width, layers, vocabulary, context, sequences: chosen so that each term has a shape in which it weighs much. As many tokens
 # as a planned micro-batch: half as many fit a cache better, and predicted bf16 steps a third too short.
-CPU_SHAPES: tuple[Shape, ...] = (
+CPU_SHAPES: tuple[ProbeShape, ...] = (
     (64, 4, 4096, 256, 8),
     (128, 6, 1024, 128, 16),
     (128, 3, 4096, 512, 4),
@@ -37,7 +37,7 @@ CPU_SHAPES: tuple[Shape, ...] = (
     (256, 4, 2048, 256, 8),
     (384, 2, 4096, 256, 8),
 )
-GPU_SHAPES: tuple[Shape, ...] = (
+GPU_SHAPES: tuple[ProbeShape, ...] = (
     (512, 4, 8192, 1024, 32),
     (768, 4, 32768, 1024, 16),
     (768, 2, 8192, 2048, 16),
@@ -59,18 +59,18 @@ def probe(hardware: Hardware) -> dict[str, float]:
     blocks, as `pretrain` trains there: most of its minute is compilation.
     """
     if hardware.device == "cuda":
-        return fit(GPU_SHAPES, times(GPU_SHAPES, "bf16", "cuda", SECONDS["cuda"]), "bf16")
-    found = fit(CPU_SHAPES, times(CPU_SHAPES, "fp32", "cpu", SECONDS["cpu"]), "fp32")
+        return figures(GPU_SHAPES, times(GPU_SHAPES, "bf16", "cuda", SECONDS["cuda"]), "bf16")
+    found = figures(CPU_SHAPES, times(CPU_SHAPES, "fp32", "cpu", SECONDS["cpu"]), "fp32")
     if hardware.rate("bf16") < hardware.rate("fp32"):  # emulated: a single step would take half a minute
         return found
     middle = CPU_SHAPES[3:4]
     pace = {precision: times(middle, precision, "cpu", 0.0)[0] for precision in ("fp32", "bf16")}
     if pace["bf16"] < SLOWER * pace["fp32"]:
-        found |= fit(CPU_SHAPES, times(CPU_SHAPES, "bf16", "cpu", SECONDS["cpu"]), "bf16")
+        found |= figures(CPU_SHAPES, times(CPU_SHAPES, "bf16", "cpu", SECONDS["cpu"]), "bf16")
     return found
 
 
-def times(shapes: tuple[Shape, ...], precision: Precision, device: str, seconds: float) -> list[float]:
+def times(shapes: tuple[ProbeShape, ...], precision: Precision, device: str, seconds: float) -> list[float]:
     """Median seconds of an optimizer step of each shape, over rounds that take about `seconds` in all."""
     runs = [_Steps(shape, precision, device) for shape in shapes]
     if device == "cuda":
@@ -86,14 +86,14 @@ def times(shapes: tuple[Shape, ...], precision: Precision, device: str, seconds:
     return [median(run.taken) for run in runs]
 
 
-def fit(shapes: tuple[Shape, ...], seconds: list[float], precision: Precision) -> dict[str, float]:
+def figures(shapes: tuple[ProbeShape, ...], seconds: list[float], precision: Precision) -> dict[str, float]:
     """Seconds per unit of each term, and the fit's error, from the steps' times."""
     rows = [pass_counts(_config(shape), shape[4], shape[3], precision) for shape in shapes]
     units, error = fit_units(rows, [taken - LOOP_SECONDS for taken in seconds])
     return {**units, f"train.{precision}.error": error}
 
 
-def _config(shape: Shape) -> ModelConfig:
+def _config(shape: ProbeShape) -> ModelConfig:
     width, layers, vocabulary, context, _ = shape
     size = 64 if width >= 128 and width % 64 == 0 else 32
     return ModelConfig(vocabulary=vocabulary, width=width, layers=layers, heads=max(1, width // size), context=context)
@@ -102,7 +102,7 @@ def _config(shape: Shape) -> ModelConfig:
 class _Steps:
     """A model of one shape whose steps can be taken, a few at a time."""
 
-    def __init__(self, shape: Shape, precision: Precision, device: str) -> None:
+    def __init__(self, shape: ProbeShape, precision: Precision, device: str) -> None:
         config = _config(shape)
         self.model = Transformer(config).initialise(0).to(device)
         self.settings = Training(precision=precision, compile="regional" if device == "cuda" else "none")
