@@ -95,12 +95,12 @@ def _sharegpt(record: Record, where: str) -> list[dict[str, Any]]:
 
 def _pair(question: str, answer: str) -> Callable[[Record, str], list[dict[str, Any]]]:
     def read(record: Record, where: str) -> list[dict[str, Any]]:
-        asked, said = record[question], record[answer]
-        if isinstance(asked, list) or isinstance(said, list):  # messages on both sides
-            return [*_list(asked, question, where), *_list(said, answer, where)]
-        text, more = _text(asked, question, where), record.get("input") or ""
+        prompt, response = record[question], record[answer]
+        if isinstance(prompt, list) or isinstance(response, list):  # messages on both sides
+            return [*_list(prompt, question, where), *_list(response, answer, where)]
+        text, more = _text(prompt, question, where), record.get("input") or ""
         text = f"{text}\n{_text(more, 'input', where)}" if question == "instruction" and more else text
-        return [*_history(record, where), {"role": "user", "content": text}, _answer(_text(said, answer, where))]
+        return [*_history(record, where), {"role": "user", "content": text}, _answer(_text(response, answer, where))]
 
     return read
 
@@ -160,8 +160,12 @@ def _message(message: Any, where: str) -> dict[str, Any]:
         raise FileError(f"{where}: a message needs a role and a text as content, got {shown(dict(message))}")
     if found.get("weight", 1) not in (0, 1):
         raise FileError(f"{where}: the weight of a message must be 0 (not learned) or 1, got {shown(found['weight'])}")
-    said = {} if content is None else {"content": _content(content, where)}
-    return {"role": role, **said, **{key: value for key, value in found.items() if not (value is False or value in ("", [], {}))}}
+    spoken = {} if content is None else {"content": _content(content, where)}
+    return {
+        "role": role,
+        **spoken,
+        **{key: value for key, value in found.items() if not (value is False or value in ("", [], {}))},
+    }
 
 
 def _content(content: Any, where: str) -> str:

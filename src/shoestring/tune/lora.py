@@ -221,7 +221,7 @@ class LoRA(Trained):
         return context
 
     def _sequences(self, sketch: Sketch, context: int) -> float:
-        """Sequences of one epoch, as far as they can be told beforehand."""
+        """Sequences of one epoch, as far as they are known beforehand."""
         if self.data is not None:
             file = Path(self.data)
             return (file.stat().st_size if file.is_file() else 0.0) / CONVERSATION
@@ -231,8 +231,10 @@ class LoRA(Trained):
 
     def _micro_batch(self, context: int, device: str) -> int:
         """Sequences in memory at one time; divides the batch."""
-        wished = self.micro_batch or MICRO_TOKENS[device] // 2 // context  # so that activations stay small beside frozen weights
-        return max(size for size in range(1, self.batch + 1) if self.batch % size == 0 and size <= max(1, wished))
+        requested = (
+            self.micro_batch or MICRO_TOKENS[device] // 2 // context
+        )  # so that activations stay small beside frozen weights
+        return max(size for size in range(1, self.batch + 1) if self.batch % size == 0 and size <= max(1, requested))
 
     def _steps(self, sequences: float) -> int:
         return max(1, math.ceil(self.epochs * sequences / self.batch))
