@@ -14,15 +14,16 @@ from shoestring.recipe import techniques
 from shoestring.technique import (
     Budget,
     FileName,
+    Outlook,
     Outside,
     Plain,
     Sketch,
-    State,
     StepName,
     Technique,
     Word,
     _Reference,
     configure,
+    need,
 )
 
 
@@ -131,14 +132,14 @@ def test_a_word_is_no_file_and_a_home_is_a_folder(tmp_path: Path, monkeypatch: p
 
 
 def test_a_state_says_what_is_missing(tmp_path: Path) -> None:
-    state = State().with_("tokens", tmp_path)
-    assert state.need("tokens", "toy") == tmp_path
+    state = {"tokens": tmp_path}
+    assert need(state, "tokens", "toy") == tmp_path
     with pytest.raises(SettingError, match=r"^toy: needs a checkpoint"):
-        state.need("checkpoint", "toy")
+        need(state, "checkpoint", "toy")
 
 
 def test_a_sketch_is_corrected_by_the_facts_of_the_artifact(tmp_path: Path) -> None:
     with artifact.writing(tmp_path / "x", "checkpoint", {"facts": {"bits_per_weight": 4.5, "tokens": None}}):
         pass
-    sketch = Toy().observe(Sketch(tokens=7.0, remaining=Budget(time=1.0)), State(checkpoint=tmp_path / "x"))
-    assert (sketch.bits_per_weight, sketch.tokens, sketch.remaining.time) == (4.5, 7.0, 1.0)
+    sketch = Toy().observe(Sketch(tokens=7.0, outlook=Outlook(Budget(time=1.0))), {"checkpoint": tmp_path / "x"})
+    assert (sketch.bits_per_weight, sketch.tokens, sketch.outlook.remaining.time) == (4.5, 7.0, 1.0)

@@ -24,7 +24,17 @@ from shoestring.errors import DamagedArtifact, FileError, file_error, shown
 from shoestring.files import read_object, to_json
 
 MANIFEST = "artifact.json"
-KINDS = ("corpus", "instructions", "tokens", "checkpoint", "plan", "numbers", "text", "scores")
+PARTS = {
+    "corpus": "documents as Parquet",
+    "instructions": "conversations as JSON lines",
+    "tokens": "documents as numbers, with their tokenizer",
+    "plan": "a model and its training, decided for a budget",
+    "checkpoint": "a model and its tokenizer",
+    "numbers": "figures of quality",
+    "text": "what a model has written",
+    "scores": "a figure for each document",
+}
+"""What a step can make: each part of a recipe's state, and kind of artifact, with what it is."""
 
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """Files that file managers leave in any folder that a person looks into."""
@@ -95,7 +105,7 @@ def writing(path: Path, kind: str, about: dict[str, Any] | None = None) -> Itera
     Raises:
         FileError: something else stands at `path`, the disk is full or the place can't be written.
     """
-    if kind not in KINDS:
+    if kind not in PARTS:
         raise ValueError(f"unknown artifact kind {kind}")
     about = {} if about is None else about
     path = vacant(path)

@@ -14,7 +14,7 @@ from shoestring import artifact
 from shoestring.architecture import ModelConfig
 from shoestring.measure import Hardware, Meter
 from shoestring.model import Transformer, save
-from shoestring.technique import Work
+from shoestring.technique import Task, Watch
 from shoestring.tokenizer import Tokenizer
 from shoestring.tokenizer.fast import GPT2
 
@@ -50,10 +50,11 @@ def hardware() -> Hardware:
 
 
 @pytest.fixture
-def work(tmp_path: Path, hardware: Hardware) -> Callable[..., Work]:
-    def make(name: str, **more: object) -> Work:
+def work(tmp_path: Path, hardware: Hardware) -> Callable[..., tuple[Task, Watch]]:
+    def make(name: str, **more: object) -> tuple[Task, Watch]:
         scratch = tmp_path / f"{name}.scratch"
-        return Work(tmp_path / name, scratch, hardware, "cpu", Meter(hardware), **{"note": lambda said: None, **more})  # type: ignore[arg-type]
+        note = more.pop("note", lambda said: None)
+        return Task(tmp_path / name, scratch, hardware, **more), Watch(Meter(hardware), note)  # type: ignore[arg-type]
 
     return make
 

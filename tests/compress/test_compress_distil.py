@@ -19,7 +19,7 @@ from shoestring.data.batch import IGNORED
 from shoestring.data.loader import Loader
 from shoestring.errors import SettingError
 from shoestring.model import Transformer, load, save
-from shoestring.technique import State, Work
+from shoestring.technique import Task, Watch
 from shoestring.tokenizer import Tokenizer
 
 
@@ -105,23 +105,28 @@ def test_the_student_comes_nearer_and_zeros_stay(model: Transformer, kind: str) 
 
 
 def test_in_a_recipe(
-    checkpoint: Path, tokens: Path, model: Transformer, tokenizer: Tokenizer, tmp_path: Path, work: Callable[..., Work]
+    checkpoint: Path,
+    tokens: Path,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+    work: Callable[..., tuple[Task, Watch]],
 ) -> None:
     Magnitude(sparsity=0.5).apply_to(model)
     save(model, tokenizer, tmp_path / "pruned")
-    state = State(checkpoint=tmp_path / "pruned", tokens=tokens)
-    earlier = {"pretrain": State(checkpoint=checkpoint)}
+    state = {"checkpoint": tmp_path / "pruned", "tokens": tokens}
+    earlier = {"pretrain": {"checkpoint": checkpoint}}
     distil = Distil(teacher="pretrain", tokens=2048, batch_tokens=256, context=64)
-    done = distil.apply(state, work("out", earlier=earlier))
-    found = artifact.verify(done.checkpoint)
+    done = distil.apply(state, *work("out", earlier=earlier))
+    found = artifact.verify(done["checkpoint"])
     assert found.about["facts"]["sparsity"] == pytest.approx(0.5, abs=0.01)
     assert found.about["facts"]["trained_tokens"] == 2048
     assert "training.jsonl" in found.files
-    assert load(done.checkpoint)[0].config == model.config
-    again = distil.apply(state, work("again", earlier=earlier))
-    assert artifact.verify(again.checkpoint).files["model.safetensors"] == found.files["model.safetensors"]
+    assert load(done["checkpoint"])[0].config == model.config
+    again = distil.apply(state, *work("again", earlier=earlier))
+    assert artifact.verify(again["checkpoint"]).files["model.safetensors"] == found.files["model.safetensors"]
     with pytest.raises(SettingError, match=r"distil\.teacher: the step 'plan' makes no checkpoint"):
-        Distil(teacher="plan").apply(state, work("none", earlier={"plan": State()}))
+        Distil(teacher="plan").apply(state, *work("none", earlier={"plan": {}}))
 
 
 def test_what_can_not_be_taught(model: Transformer) -> None:

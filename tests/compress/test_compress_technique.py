@@ -17,7 +17,7 @@ from shoestring.compress import calibration as drawing
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import Transformer, load
-from shoestring.technique import Sketch, State, Work, configure
+from shoestring.technique import Sketch, Task, Watch, configure
 from shoestring.tokenizer import Tokenizer
 from tests.compress.conftest import CONFIG
 
@@ -31,40 +31,42 @@ ALL = [
 
 @pytest.mark.parametrize("technique", ALL, ids=lambda technique: technique.name)
 def test_makes_the_same_artifact_twice_and_says_what_it_is(
-    technique: RTN, checkpoint: Path, tokens: Path, work: Callable[..., Work], hardware: Hardware
+    technique: RTN, checkpoint: Path, tokens: Path, work: Callable[..., tuple[Task, Watch]], hardware: Hardware
 ) -> None:
-    state = State(checkpoint=checkpoint, tokens=tokens)
+    state = {"checkpoint": checkpoint, "tokens": tokens}
     sums = []
     for name in ("first", "second"):
-        place = work(name)
-        done = technique.apply(state, place)
-        assert done.checkpoint == place.out
-        sums.append(artifact.verify(place.out).files["model.safetensors"])
+        task, watch = work(name)
+        done = technique.apply(state, task, watch)
+        assert done["checkpoint"] == task.out
+        sums.append(artifact.verify(task.out).files["model.safetensors"])
     assert sums[0] == sums[1]
     predicted = technique.predict(Sketch(model=CONFIG), hardware).sketch
     seen = technique.observe(predicted, done)
     assert seen.bits_per_weight == pytest.approx(predicted.bits_per_weight, rel=0.01)
     assert seen.sparsity == pytest.approx(predicted.sparsity, abs=0.15)  # rounding makes zeros of its own
-    model, _ = load(done.checkpoint)
+    model, _ = load(done["checkpoint"])
     assert torch.isfinite(model(torch.zeros(1, 8, dtype=torch.long))).all()
     if seen.bits_per_weight < 16:
-        assert artifact.manifest(place.out).bytes < 0.5 * artifact.manifest(checkpoint).bytes
+        assert artifact.manifest(task.out).bytes < 0.5 * artifact.manifest(checkpoint).bytes
 
 
-def test_what_is_loaded_multiplies_as_what_was_made(model: Transformer, checkpoint: Path, work: Callable[..., Work]) -> None:
+def test_what_is_loaded_multiplies_as_what_was_made(
+    model: Transformer, checkpoint: Path, work: Callable[..., tuple[Task, Watch]]
+) -> None:
     RTN(group_size=32).apply_to(model)
-    done = RTN(group_size=32).apply(State(checkpoint=checkpoint), work("out"))
-    loaded, _ = load(done.checkpoint)
+    done = RTN(group_size=32).apply({"checkpoint": checkpoint}, *work("out"))
+    loaded, _ = load(done["checkpoint"])
     for (_, ours), (_, theirs) in zip(model.matrices(), loaded.matrices()):
         assert torch.equal(ours.weight_rows(), theirs.weight_rows())
 
 
-def test_calibrates_with_a_text_of_the_users(tmp_path: Path, checkpoint: Path, work: Callable[..., Work]) -> None:
+def test_calibrates_with_a_text_of_the_users(tmp_path: Path, checkpoint: Path, work: Callable[..., tuple[Task, Watch]]) -> None:
     text = tmp_path / "mine.txt"
     text.write_text("the cat sat on the mat, and the rain fell. " * 40)
     said: list[str] = []
     wanda = Wanda(calibration=str(text), samples=500, length=16)
-    wanda.apply(State(checkpoint=checkpoint), work("out", note=said.append))
+    wanda.apply({"checkpoint": checkpoint}, *work("out", note=said.append))
     assert any("fewer than the 500 asked for" in line for line in said)
     assert any("sparse" in line or "zeros" in line for line in said)
 
@@ -108,16 +110,16 @@ def test_too_short_a_text_is_one_line(tokenizer: Tokenizer, text: str, samples: 
 
 
 def test_errors_name_what_is_missing(
-    checkpoint: Path, tokens: Path, tmp_path: Path, work: Callable[..., Work], tokenizer: Tokenizer
+    checkpoint: Path, tokens: Path, tmp_path: Path, work: Callable[..., tuple[Task, Watch]], tokenizer: Tokenizer
 ) -> None:
     with pytest.raises(SettingError, match=r"gptq\.calibration: must be given"):
-        GPTQ(group_size=32, length=32).apply(State(checkpoint=checkpoint), work("a"))
+        GPTQ(group_size=32, length=32).apply({"checkpoint": checkpoint}, *work("a"))
     with pytest.raises(SettingError, match="needs a checkpoint"):
-        RTN().apply(State(), work("b"))
+        RTN().apply({}, *work("b"))
     short = tmp_path / "short.txt"
     short.write_text("too short")
     with pytest.raises(SettingError, match=r"wanda\.length: 32 tokens are more than"):
-        Wanda(calibration=str(short), length=32).apply(State(checkpoint=checkpoint), work("c"))
+        Wanda(calibration=str(short), length=32).apply({"checkpoint": checkpoint}, *work("c"))
     other = Tokenizer.from_ranks({bytes([byte]): byte for byte in range(256)}, r"\S+|\s+", ["<|endoftext|>"])
     with pytest.raises(SettingError, match="another tokenizer"):
         drawing.draw(other, 2, 16, 0, "wanda", None, tokens)
@@ -143,14 +145,14 @@ def test_a_group_size_is_refused_before_anything_runs(hardware: Hardware) -> Non
         GPTQ(group_size=96).predict(Sketch(model=CONFIG), hardware)
 
 
-def test_the_saved_settings_have_the_group_size(checkpoint: Path, tokens: Path, work: Callable[..., Work]) -> None:
+def test_the_saved_settings_have_the_group_size(checkpoint: Path, tokens: Path, work: Callable[..., tuple[Task, Watch]]) -> None:
     for technique in (RTN(), GPTQ(samples=2, length=16)):
         said: list[str] = []
-        place = work(technique.name, note=said.append)
-        technique.apply(State(checkpoint=checkpoint, tokens=tokens), place)
-        assert artifact.manifest(place.out).about["settings"]["group_size"] == 64
+        task, watch = work(technique.name, note=said.append)
+        technique.apply({"checkpoint": checkpoint, "tokens": tokens}, task, watch)
+        assert artifact.manifest(task.out).about["settings"]["group_size"] == 64
         assert sum("groups of 64" in line for line in said) == 1
-        assert json.loads((place.out / "compression.json").read_text())["settings"]["group_size"] == 64
+        assert json.loads((task.out / "compression.json").read_text())["settings"]["group_size"] == 64
 
 
 @pytest.mark.parametrize("grids", [1, 2])
@@ -169,13 +171,15 @@ def test_counted_operations_of_the_solver_against_a_count_by_hand(grids: int) ->
     assert cost.solver_flops(CONFIG, 0) == 0.0
 
 
-def test_the_meter_is_told_of_the_solver(checkpoint: Path, tokens: Path, work: Callable[..., Work], hardware: Hardware) -> None:
+def test_the_meter_is_told_of_the_solver(
+    checkpoint: Path, tokens: Path, work: Callable[..., tuple[Task, Watch]], hardware: Hardware
+) -> None:
     technique = GPTQ(samples=2, length=16)
-    place = work("counted")
-    with place.meter:
-        technique.apply(State(checkpoint=checkpoint, tokens=tokens), place)
+    task, watch = work("counted")
+    with watch.meter:
+        technique.apply({"checkpoint": checkpoint, "tokens": tokens}, task, watch)
     predicted = technique.predict(Sketch(model=CONFIG), hardware).usage.flops.value
-    assert place.meter.usage.flops.value == pytest.approx(predicted)
+    assert watch.meter.usage.flops.value == pytest.approx(predicted)
     assert predicted == cost.walk_flops(CONFIG, 2, 16) + cost.solver_flops(CONFIG, 2)
 
 

@@ -22,16 +22,16 @@ from pathlib import Path
 runner, source, out = sys.argv[1:]
 from shoestring.data import engine, Corpus, Exact, MinHash, Quality
 from shoestring.measure import Meter, find
-from shoestring.technique import State, Work
+
 if runner == "ray":
     import daft, ray
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     daft.set_runner_ray()
-hardware, state = find("cpu"), State()
+hardware, state = find("cpu"), {}
 for technique in (Corpus(source=source), Quality(), Exact(), MinHash()):
     place = Path(out) / technique.name
-    work = Work(out=place, scratch=place, hardware=hardware, device="cpu", meter=Meter(hardware), note=lambda text: None)
-    state = technique.apply(state, work)
+    task, watch = Task(place, place, hardware), Watch(Meter(hardware), lambda text: None)
+    state = technique.apply(state, task, watch)
 """
 
 

@@ -14,9 +14,9 @@ from shoestring import artifact, data
 from shoestring.data import corpus, documents, stdlib
 from shoestring.errors import FileError
 from shoestring.measure import find
-from shoestring.technique import Sketch, State, Work
+from shoestring.technique import Sketch, Task, Watch
 
-Maker = Callable[[str], Work]
+Maker = Callable[[str], tuple[Task, Watch]]
 
 
 def test_docstrings_in_order_and_clean() -> None:
@@ -62,8 +62,8 @@ def test_limit_is_an_even_sample_in_order(tmp_path: Path, work: Maker) -> None:
     for name in "abcdefgh":
         (tmp_path / f"{name}.txt").write_text(f"text {name}")
     (tmp_path / "empty.txt").write_text(" \n")
-    task = work("few")
-    data.Corpus(source=str(tmp_path), limit=3).apply(State(), task)
+    task, watch = work("few")
+    data.Corpus(source=str(tmp_path), limit=3).apply({}, task, watch)
     kept = pq.read_table(task.out / documents.FILE)["id"].to_pylist()
     names = [f"{n}.txt" for n in "abcdefgh"]
     assert kept == [n for n in names if n in sorted(names, key=corpus.key)[:3]]
@@ -74,16 +74,16 @@ def test_same_names_in_two_folders_become_unique(tmp_path: Path, work: Maker) ->
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.txt").write_text(folder)
-    task = work("both")
-    data.Corpus(source=(str(tmp_path / "one"), str(tmp_path / "two"))).apply(State(), task)
+    task, watch = work("both")
+    data.Corpus(source=(str(tmp_path / "one"), str(tmp_path / "two"))).apply({}, task, watch)
     assert pq.read_table(task.out / documents.FILE)["id"].to_pylist() == ["a.txt", "a.txt~2"]
 
 
 def test_unknown_source_is_told_and_nothing_is_left(tmp_path: Path, work: Maker) -> None:
     (tmp_path / "a.txt").write_text("text")
-    task = work("none")
+    task, watch = work("none")
     with pytest.raises(FileError, match="no document of source prose; it has: a"):
-        data.Corpus(source=str(tmp_path / "a.txt"), sources=("prose",)).apply(State(), task)
+        data.Corpus(source=str(tmp_path / "a.txt"), sources=("prose",)).apply({}, task, watch)
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 

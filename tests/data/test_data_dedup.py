@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from shoestring import artifact, data
 from shoestring.data import documents, engine, exact, minhash, near
 from shoestring.errors import SettingError
-from shoestring.technique import State, Work, configure
+from shoestring.technique import State, Task, Watch, configure
 
-Maker = Callable[[str], Work]
+Maker = Callable[[str], tuple[Task, Watch]]
 
 
 def planted(count: int, seed: int = 0) -> list[str]:
@@ -118,10 +118,10 @@ def test_scripts_without_spaces_are_compared_by_characters(first: str) -> None:
 
 def test_many_documents_of_one_shingle_are_said(tmp_path: Path, work: Maker) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "just three words"}\n{"text": "one, two"}\n')
-    task = work("out")
+    task, watch = work("out")
     notes: list[str] = []
-    state = data.Corpus(source=str(tmp_path / "in.jsonl")).apply(State(), work("corpus"))
-    data.MinHash().apply(state, replace(task, note=notes.append))
+    state = data.Corpus(source=str(tmp_path / "in.jsonl")).apply({}, *work("corpus"))
+    data.MinHash().apply(state, task, replace(watch, note=notes.append))
     assert "2 of 2 documents have one shingle or none" in notes[0]
     assert artifact.manifest(task.out).about["minhash"]["one_shingle"] == 2
 
@@ -187,14 +187,14 @@ def test_steps_keep_one_of_each_cluster_and_say_of_which_the_others_were(tmp_pat
     texts = {"a": base, "b": [*base, "longer", "by", "three"], "c": base, "d": [f"other{i}" for i in range(80)]}
     for name, words in texts.items():
         (tmp_path / f"{name}.txt").write_text((" " if name < "c" else "\n").join(words))
-    state = data.Corpus(source=str(tmp_path)).apply(State(), work("corpus"))
-    once = data.Exact().apply(state, work("exact"))
+    state = data.Corpus(source=str(tmp_path)).apply({}, *work("corpus"))
+    once = data.Exact().apply(state, *work("exact"))
     assert _ids(once) == ["a.txt", "b.txt", "d.txt"]
-    assert pq.read_table(once.need("corpus", "") / documents.DROPS)["detail"].to_pylist() == ["of a.txt"]
-    assert _ids(data.MinHash().apply(state, work("first"))) == ["a.txt", "d.txt"]
-    longest = data.MinHash(keep="longest").apply(state, work("longest"))
+    assert pq.read_table(once["corpus"] / documents.DROPS)["detail"].to_pylist() == ["of a.txt"]
+    assert _ids(data.MinHash().apply(state, *work("first"))) == ["a.txt", "d.txt"]
+    longest = data.MinHash(keep="longest").apply(state, *work("longest"))
     assert _ids(longest) == ["b.txt", "d.txt"]
-    about = artifact.manifest(longest.need("corpus", "")).about
+    about = artifact.manifest(longest["corpus"]).about
     assert about["drops"] == {"near-duplicate": 2}
     assert about["minhash"]["bands"] == 20
     assert about["facts"] == {"documents": 2, "text_bytes": about["bytes"]}
@@ -205,9 +205,9 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path, work: Maker) -> None:
         (tmp_path / f"{number:03}.txt").write_text(text)
     files = []
     for run in "xy":
-        state = data.Corpus(source=str(tmp_path)).apply(State(), work(f"corpus-{run}"))
-        state = data.MinHash().apply(state, work(f"minhash-{run}"))
-        files.append(artifact.manifest(state.need("corpus", "")).files)
+        state = data.Corpus(source=str(tmp_path)).apply({}, *work(f"corpus-{run}"))
+        state = data.MinHash().apply(state, *work(f"minhash-{run}"))
+        files.append(artifact.manifest(state["corpus"]).files)
     assert files[0] == files[1]
 
 
@@ -215,7 +215,7 @@ def test_settings_out_of_range_are_told() -> None:
     with pytest.raises(SettingError, match=r"steps\.minhash\.threshold: input should be less than or equal to 1"):
         configure(data.MinHash, {"threshold": 1.5}, "steps.minhash")
     with pytest.raises(SettingError, match="needs a corpus"):
-        data.MinHash().apply(State(), None)  # type: ignore[arg-type]
+        data.MinHash().apply({}, None, None)  # type: ignore[arg-type]
 
 
 def _similar(left: str, right: str, threshold: float) -> bool:
@@ -226,5 +226,5 @@ def _similar(left: str, right: str, threshold: float) -> bool:
 
 
 def _ids(state: State) -> list[str]:
-    found: list[str] = pq.read_table(state.need("corpus", "") / documents.FILE)["id"].to_pylist()
+    found: list[str] = pq.read_table(state["corpus"] / documents.FILE)["id"].to_pylist()
     return found

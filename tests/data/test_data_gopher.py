@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from shoestring import artifact, data
 from shoestring.data import documents, gopher
 from shoestring.errors import FileError, SettingError
-from shoestring.technique import State, Work
+from shoestring.technique import Task, Watch
 
 
 def naive_measures(text: str) -> list[bool]:
@@ -90,7 +90,7 @@ def test_real_text_agrees_with_the_naive_version(embedded: Path) -> None:
     assert len(set(found)) > 2
 
 
-def test_code_is_left_alone_and_drops_are_counted_and_shown(tmp_path: Path, work: Callable[[str], Work]) -> None:
+def test_code_is_left_alone_and_drops_are_counted_and_shown(tmp_path: Path, work: Callable[[str], tuple[Task, Watch]]) -> None:
     good = (Path(__file__).parents[2] / "LICENSE").read_text().split("\n\n")
     prose = " ".join(" ".join(good).split()[:300])
     (tmp_path / "code").mkdir()
@@ -98,15 +98,15 @@ def test_code_is_left_alone_and_drops_are_counted_and_shown(tmp_path: Path, work
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "good.txt").write_text(prose)
     (tmp_path / "web" / "short.txt").write_text("too short")
-    state = data.Corpus(source=str(tmp_path)).apply(State(), work("corpus"))
-    after = data.Quality().apply(state, work("quality")).need("corpus", "")
+    state = data.Corpus(source=str(tmp_path)).apply({}, *work("corpus"))
+    after = data.Quality().apply(state, *work("quality"))["corpus"]
     assert pq.read_table(after / documents.FILE)["id"].to_pylist() == ["code/a.py", "web/good.txt"]
     assert artifact.manifest(after).about["drops"] == {"words below 50": 1}
     assert pq.read_table(after / documents.DROPS).to_pylist() == [
         {"id": "web/short.txt", "source": "web", "reason": "words below 50", "detail": "", "text": "too short"}
     ]
     with pytest.raises(SettingError, match=r"quality\.sources: the corpus has no source blog; it has: code, web"):
-        data.Quality(sources=("blog",)).apply(state, work("x"))
+        data.Quality(sources=("blog",)).apply(state, *work("x"))
     with pytest.raises(FileError, match="drops every document"):
-        data.Quality().apply(data.Corpus(source=str(tmp_path / "web" / "short.txt")).apply(State(), work("s")), work("x"))
+        data.Quality().apply(data.Corpus(source=str(tmp_path / "web" / "short.txt")).apply({}, *work("s")), *work("x"))
     assert not (tmp_path / "x").exists()

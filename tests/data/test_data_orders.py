@@ -14,20 +14,20 @@ from shoestring.data.loader import Loader
 from shoestring.data.orders import ORDERS, Known, window_scores
 from shoestring.data.packing import PACKINGS
 from shoestring.errors import FileError, SettingError
-from shoestring.technique import State, Work
+from shoestring.technique import Task, Watch
 
 CONTEXT = 16
 
 
 @pytest.fixture
-def tokens(tmp_path: Path, work: Callable[[str], Work]) -> Tokens:
+def tokens(tmp_path: Path, work: Callable[[str], tuple[Task, Watch]]) -> Tokens:
     """Documents of two sources, scored by their lengths."""
     rows = [(f"{'ab'[n % 3 == 0]}", "the naïve cat " * (1 + n * 7 % 11)) for n in range(40)]
     (tmp_path / "in.jsonl").write_text("".join(f'{{"source": "{source}", "text": "{text}"}}\n' for source, text in rows))
-    state = Corpus(source=str(tmp_path / "in.jsonl")).apply(State(), work("corpus"))
-    found = [batch.to_pydict() for batch in read(state.need("corpus", "a test"))]
-    state = scores.write(state, work("scores"), "size", ((each["id"], [len(t) for t in each["text"]]) for each in found))
-    return open_tokens(Tokenize(vocabulary=258).apply(state, work("tokens")).need("tokens", "a test"))
+    state = Corpus(source=str(tmp_path / "in.jsonl")).apply({}, *work("corpus"))
+    found = [batch.to_pydict() for batch in read(state["corpus"])]
+    state = scores.write(state, work("scores")[0], "size", ((each["id"], [len(t) for t in each["text"]]) for each in found))
+    return open_tokens(Tokenize(vocabulary=258).apply(state, *work("tokens"))["tokens"])
 
 
 def test_every_document_is_listed_where_its_tokens_are(tokens: Tokens) -> None:

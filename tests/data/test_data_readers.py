@@ -22,7 +22,7 @@ from shoestring import artifact, data
 from shoestring.data import documents, readers
 from shoestring.data.readers import Document
 from shoestring.errors import FileError
-from shoestring.technique import State, Work
+from shoestring.technique import Task, Watch
 
 
 def test_reads_every_kind_in_a_folder_in_order(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_missing_and_empty_places(tmp_path: Path) -> None:
     assert readers.size(tmp_path / "nowhere") == 0
 
 
-def test_a_folder_counts_what_it_leaves_out(tmp_path: Path, work: Callable[[str], Work]) -> None:
+def test_a_folder_counts_what_it_leaves_out(tmp_path: Path, work: Callable[[str], tuple[Task, Watch]]) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for name, content in {
@@ -117,8 +117,8 @@ def test_a_folder_counts_what_it_leaves_out(tmp_path: Path, work: Callable[[str]
     left_out: Counter[str] = Counter()
     assert [d.text for d in data.read(folder, left_out=left_out)] == ["array", "cell", "plain\ntext\nend", "odd"]
     assert left_out == {".json that can't be read as rows": 1, ".json without 'text'": 1, ".jpg": 1}
-    task, notes = work("corpus"), []
-    data.Corpus(source=str(folder)).apply(State(), replace(task, note=notes.append))
+    (task, watch), notes = work("corpus"), []
+    data.Corpus(source=str(folder)).apply({}, task, replace(watch, note=notes.append))
     assert notes[0].startswith("corpus: 3 files of the folder left out: 1 .jpg, 1 .json that")
     assert artifact.manifest(task.out).about["files_left_out"] == dict(left_out)
     assert pq.read_table(task.out / documents.FILE)["id"].to_pylist()[-1] == "odd\\udcff.txt"

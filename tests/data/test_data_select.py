@@ -12,43 +12,43 @@ from shoestring.data import Corpus, Select, scores
 from shoestring.data.documents import read
 from shoestring.data.rules import RULES, Scored
 from shoestring.errors import FileError, SettingError
-from shoestring.technique import State, Work, configure
+from shoestring.technique import State, Task, Watch, configure
 
 LENGTHS = (30, 10, 50, 20, 40)
 
 
 @pytest.fixture
-def scored(tmp_path: Path, work: Callable[[str], Work]) -> State:
+def scored(tmp_path: Path, work: Callable[[str], tuple[Task, Watch]]) -> State:
     """A corpus of five documents whose score is their length, and an embedding."""
     (tmp_path / "in.jsonl").write_text("".join(f'{{"id": "d{n}", "text": "{"x" * n}"}}\n' for n in LENGTHS))
-    state = Corpus(source=str(tmp_path / "in.jsonl")).apply(State(), work("corpus"))
-    found = [batch.to_pydict() for batch in read(state.need("corpus", "a test"), ("id", "text"))]
+    state = Corpus(source=str(tmp_path / "in.jsonl")).apply({}, *work("corpus"))
+    found = [batch.to_pydict() for batch in read(state["corpus"], ("id", "text"))]
     length = ((each["id"], [float(len(text)) for text in each["text"]]) for each in found)
-    state = scores.write(state, work("one"), "length", length, by="a test")
+    state = scores.write(state, work("one")[0], "length", length, by="a test")
     angles = ((each["id"], [[float(len(text) // 30), 1.0] for text in each["text"]]) for each in found)
-    return scores.write(state, work("two"), "angle", angles, scores.EMBEDDING)
+    return scores.write(state, work("two")[0], "angle", angles, scores.EMBEDDING)
 
 
 def lengths(state: State) -> list[int]:
-    return [len(text) for batch in read(state.need("corpus", "a test"), ("text",)) for text in batch.column("text").to_pylist()]
+    return [len(text) for batch in read(state["corpus"], ("text",)) for text in batch.column("text").to_pylist()]
 
 
 def test_scores_travel_together_and_are_read_in_any_order(scored: State) -> None:
-    assert scored.scores is not None
-    assert scores.names(scored.scores) == ["angle", "length"]
-    assert scores.numbers(scored.scores) == ["length"]
-    ids = [id_ for batch in scores.read(scored.scores, "length") for id_ in batch.column("id").to_pylist()]
-    assert scores.values(scored.scores, "length", reversed(ids)).tolist() == [40, 20, 50, 10, 30]
-    assert scores.values(scored.scores, "angle", ids[:2]).tolist() == [[1, 1], [0, 1]]
-    assert np.isnan(scores.values(scored.scores, "length", ["other"], every=False)).all()
+    assert "scores" in scored
+    assert scores.names(scored["scores"]) == ["angle", "length"]
+    assert scores.numbers(scored["scores"]) == ["length"]
+    ids = [id_ for batch in scores.read(scored["scores"], "length") for id_ in batch.column("id").to_pylist()]
+    assert scores.values(scored["scores"], "length", reversed(ids)).tolist() == [40, 20, 50, 10, 30]
+    assert scores.values(scored["scores"], "angle", ids[:2]).tolist() == [[1, 1], [0, 1]]
+    assert np.isnan(scores.values(scored["scores"], "length", ["other"], every=False)).all()
 
 
 def test_a_missing_score_is_one_line(scored: State) -> None:
-    assert scored.scores is not None
+    assert "scores" in scored
     with pytest.raises(FileError, match=r"no score called 'lenght'; did you mean 'length'"):
-        scores.values(scored.scores, "lenght", [])
+        scores.values(scored["scores"], "lenght", [])
     with pytest.raises(FileError, match=r"1 of 1 documents have no number as their score length, the first is 'other'"):
-        scores.values(scored.scores, "length", ["other"])
+        scores.values(scored["scores"], "length", ["other"])
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_a_missing_score_is_one_line(scored: State) -> None:
         ({"rule": "semantic", "score": "angle"}, [30, 10]),
     ],
 )
-def test_a_rule_keeps(settings: dict, kept: list[int], scored: State, work: Callable[[str], Work]) -> None:
-    made = configure(Select, {"score": "length", **settings}, "select").apply(scored, work("kept"))
+def test_a_rule_keeps(settings: dict, kept: list[int], scored: State, work: Callable[[str], tuple[Task, Watch]]) -> None:
+    made = configure(Select, {"score": "length", **settings}, "select").apply(scored, *work("kept"))
     assert lengths(made) == kept
-    assert made.scores == scored.scores
+    assert made["scores"] == scored["scores"]
 
 
 def test_a_draw_follows_the_weights_and_the_seed() -> None:

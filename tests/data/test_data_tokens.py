@@ -14,11 +14,11 @@ from shoestring import artifact, data
 from shoestring.data import corpus, cost, documents, tokenize
 from shoestring.errors import DamagedArtifact, FileError, SettingError
 from shoestring.measure import find
-from shoestring.technique import Sketch, State, Work
+from shoestring.technique import Sketch, State, Task, Watch
 from shoestring.tokenizer import Tokenizer
 from shoestring.tokenizer.prefix import post_processor
 
-Maker = Callable[[str], Work]
+Maker = Callable[[str], tuple[Task, Watch]]
 
 
 @pytest.fixture
@@ -26,18 +26,18 @@ def small(tmp_path: Path, work: Maker) -> State:
     """A corpus of forty short documents."""
     lines = [{"text": f"Document {i} says: naïve café, the the the. " * (1 + i % 5)} for i in range(40)]
     (tmp_path / "in.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-    return data.Corpus(source=str(tmp_path / "in.jsonl")).apply(State(), work("corpus"))
+    return data.Corpus(source=str(tmp_path / "in.jsonl")).apply({}, *work("corpus"))
 
 
 def test_tokens_decode_to_the_documents_on_their_side(small: State, work: Maker) -> None:
-    task = work("tokens")
-    state = data.Tokenize(vocabulary=300, heldout=0.2).apply(small, task)
+    task, watch = work("tokens")
+    state = data.Tokenize(vocabulary=300, heldout=0.2).apply(small, task, watch)
     opened = data.open_tokens(task.out)
     tokenizer = opened.tokenizer()
-    assert state.tokens == task.out
+    assert state["tokens"] == task.out
     assert opened.vocabulary == tokenizer.vocabulary == 300
     assert opened.train.dtype == np.dtype("<u2")
-    table = pq.read_table(small.need("corpus", "") / documents.FILE)
+    table = pq.read_table(small["corpus"] / documents.FILE)
     held = tokenize.heldout_ids(table["id"].to_pylist(), 0.2)
     assert 0 < len(held) < 40
     for stream, offsets, wanted in ((opened.train, opened.train_offsets, False), (opened.heldout, opened.heldout_offsets, True)):
@@ -48,19 +48,19 @@ def test_tokens_decode_to_the_documents_on_their_side(small: State, work: Maker)
             assert tokenizer.decode(stream[start : end - 1].tolist()) == text
     facts = data.Tokenize(vocabulary=300).observe(Sketch(), state)
     assert (facts.tokens, facts.heldout_tokens, facts.vocabulary) == (len(opened.train), len(opened.heldout), 300)
-    assert opened.about["train_bytes"] + opened.about["heldout_bytes"] == documents.about(small.need("corpus", ""))["bytes"]
+    assert opened.about["train_bytes"] + opened.about["heldout_bytes"] == documents.about(small["corpus"])["bytes"]
 
 
 def test_two_runs_write_the_same_bytes_and_a_given_tokenizer_is_used(small: State, work: Maker, tmp_path: Path) -> None:
     for name in "ab":
-        data.Tokenize(vocabulary=280).apply(small, work(name))
+        data.Tokenize(vocabulary=280).apply(small, *work(name))
     assert artifact.manifest(tmp_path / "a").files == artifact.manifest(tmp_path / "b").files
-    data.Tokenize(tokenizer=str(tmp_path / "a")).apply(small, work("given"))
-    data.Tokenize(tokenizer="checkpoint").apply(small.with_("checkpoint", tmp_path / "a"), work("model"))
+    data.Tokenize(tokenizer=str(tmp_path / "a")).apply(small, *work("given"))
+    data.Tokenize(tokenizer="checkpoint").apply({**small, "checkpoint": tmp_path / "a"}, *work("model"))
     for name in ("given", "model"):
         assert (tmp_path / name / "train.bin").read_bytes() == (tmp_path / "a" / "train.bin").read_bytes()
     with pytest.raises(SettingError, match="needs a checkpoint"):
-        data.Tokenize(tokenizer="checkpoint").apply(small, work("c"))
+        data.Tokenize(tokenizer="checkpoint").apply(small, *work("c"))
 
 
 def test_parts_of_a_document_stay_on_its_side() -> None:
@@ -83,24 +83,24 @@ def test_split_has_both_sides_and_does_not_move_with_the_corpus() -> None:
 
 def test_too_small_a_text_names_the_largest_vocabulary(small: State, work: Maker, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"tokenize\.vocabulary: the text yields only \d+ entries, got 4096; give at most"):
-        data.Tokenize().apply(small, work("t"))
+        data.Tokenize().apply(small, *work("t"))
     assert not (tmp_path / "t").exists()
 
 
 def test_heldout_may_be_nothing(small: State, work: Maker) -> None:
-    task = work("t")
-    data.Tokenize(vocabulary=270, heldout=0).apply(small, task)
+    task, watch = work("t")
+    data.Tokenize(vocabulary=270, heldout=0).apply(small, task, watch)
     opened = data.open_tokens(task.out)
     assert len(opened.heldout) == 0
     assert opened.heldout_offsets.tolist() == [0]
 
 
 def test_damage_and_wrong_artifacts_are_named(small: State, work: Maker, tmp_path: Path) -> None:
-    data.Tokenize(vocabulary=270).apply(small, work("t"))
+    data.Tokenize(vocabulary=270).apply(small, *work("t"))
     with pytest.raises(FileError, match="holds corpus, not tokens"):
-        data.open_tokens(small.need("corpus", ""))
+        data.open_tokens(small["corpus"])
     with pytest.raises(FileError, match="holds tokens, not a corpus"):
-        data.Exact().apply(State(corpus=tmp_path / "t"), work("x"))
+        data.Exact().apply({"corpus": tmp_path / "t"}, *work("x"))
     (tmp_path / "t" / "train.bin").write_bytes(b"\0\0")
     with pytest.raises(DamagedArtifact, match=r"train\.bin"):
         data.open_tokens(tmp_path / "t")
@@ -145,11 +145,11 @@ def test_a_technique_on_plain_files(tmp_path: Path) -> None:
 
 
 def test_documents_begin_as_the_tokenizer_given_says(small: State, work: Maker, tmp_path: Path) -> None:
-    plain = data.open_tokens(data.Tokenize(vocabulary=300).apply(small, work("first")).need("tokens", "")).tokenizer()
+    plain = data.open_tokens(data.Tokenize(vocabulary=300).apply(small, *work("first"))["tokens"]).tokenizer()
     added = [*plain.record["added_tokens"], plain.record["added_tokens"][0] | {"id": 300, "content": "<s>"}]
     record = plain.record | {"added_tokens": added, "post_processor": post_processor("<s>", 300)}
     Tokenizer(record, plain.config).save(tmp_path)
-    opened = data.open_tokens(data.Tokenize(tokenizer=str(tmp_path)).apply(small, work("second")).need("tokens", ""))
+    opened = data.open_tokens(data.Tokenize(tokenizer=str(tmp_path)).apply(small, *work("second"))["tokens"])
     assert opened.prefix == (300,)
     for stream, offsets in ((opened.train, opened.train_offsets), (opened.heldout, opened.heldout_offsets)):
         assert (stream[offsets[:-1]] == 300).all()

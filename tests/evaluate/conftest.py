@@ -12,7 +12,7 @@ from shoestring import artifact
 from shoestring.architecture import ModelConfig
 from shoestring.measure import Hardware, Meter
 from shoestring.model import Transformer
-from shoestring.technique import Work
+from shoestring.technique import Task, Watch
 from shoestring.tokenizer import Tokenizer
 from shoestring.tokenizer.fast import GPT2
 from shoestring.tokenizer.prefix import post_processor
@@ -50,11 +50,11 @@ def text() -> str:
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Callable[..., Work]:
-    def make(name: str = "numbers", **more: object) -> Work:
+def work(tmp_path: Path) -> Callable[..., tuple[Task, Watch]]:
+    def make(name: str = "numbers", **more: object) -> tuple[Task, Watch]:
         hardware = Hardware("test", "cpu", {"fp32": 1e11}, 1e10, 1e9, 10.0, 0.1)
         meter = Meter(hardware)
-        return Work(tmp_path / name, tmp_path / f"{name}.scratch", hardware, "cpu", meter, note=lambda said: None, **more)
+        return Task(tmp_path / name, tmp_path / f"{name}.scratch", hardware, **more), Watch(meter, lambda said: None)  # type: ignore[arg-type]
 
     return make
 

@@ -13,7 +13,7 @@ import pytest
 from shoestring.evaluate import Evaluate, differences
 from shoestring.evaluate.difference import _share
 from shoestring.model import Transformer, save
-from shoestring.technique import State, Work
+from shoestring.technique import Task, Watch
 from shoestring.tokenizer import Tokenizer
 
 
@@ -62,7 +62,12 @@ def test_shares_are_paired_row_by_row_and_covered() -> None:
 
 
 def test_two_evaluations_of_a_recipe_are_paired(
-    checkpoint: Path, tokens: Path, model: Transformer, tokenizer: Tokenizer, tmp_path: Path, work: Callable[..., Work]
+    checkpoint: Path,
+    tokens: Path,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+    work: Callable[..., tuple[Task, Watch]],
 ) -> None:
     task = tmp_path / "copa.jsonl"
     rows = [{"query": "The cat", "choices": ["sat", "mat"], "gold": gold} for gold in (0, 1, 1)]
@@ -71,11 +76,11 @@ def test_two_evaluations_of_a_recipe_are_paired(
     other = Transformer(model.config).initialise(9)
     save(other, tokenizer, tmp_path / "other")
     states = [
-        step.apply(State(checkpoint=place, tokens=tokens), work(name))
+        step.apply({"checkpoint": place, "tokens": tokens}, *work(name))
         for name, place in (("one", checkpoint), ("two", tmp_path / "other"))
     ]
-    found = differences(*(state.numbers for state in states))
+    found = differences(*(state["numbers"] for state in states))
     assert set(found) == {"bits_per_byte", "copa.accuracy", "copa.accuracy_normalised"}
-    values = [json.loads((state.numbers / "numbers.json").read_text()) for state in states]
+    values = [json.loads((state["numbers"] / "numbers.json").read_text()) for state in states]
     for name, figure in found.items():
         assert figure.value == pytest.approx(values[1][name]["value"] - values[0][name]["value"], abs=1e-6)

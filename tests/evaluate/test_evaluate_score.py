@@ -15,7 +15,7 @@ from shoestring.errors import SettingError
 from shoestring.evaluate import ScoreDocuments, document_bits
 from shoestring.measure import find
 from shoestring.model import Transformer
-from shoestring.technique import Sketch, State, Work
+from shoestring.technique import Sketch, Task, Watch
 from shoestring.tokenizer import Tokenizer
 
 
@@ -41,17 +41,17 @@ def test_a_context_without_room_is_one_line(model: Transformer, tokenizer: Token
         document_bits(model, tokenizer, ["the"], 0)
 
 
-def test_a_corpus_is_scored_then_selected(tmp_path: Path, checkpoint: Path, work: Callable[..., Work]) -> None:
+def test_a_corpus_is_scored_then_selected(tmp_path: Path, checkpoint: Path, work: Callable[..., tuple[Task, Watch]]) -> None:
     (tmp_path / "in.jsonl").write_text("".join(f'{{"text": "{word * 9}"}}\n' for word in ("the ", "q7", "cat ", "zz")))
-    state = Corpus(source=str(tmp_path / "in.jsonl")).apply(State(checkpoint=checkpoint), work("corpus"))
-    job = work("scores")
-    with job.meter as meter:
-        state = ScoreDocuments(context=16, limit=8).apply(state, job)
-    assert state.scores is not None
-    [batch] = scores.read(state.scores, "perplexity")
+    state = Corpus(source=str(tmp_path / "in.jsonl")).apply({"checkpoint": checkpoint}, *work("corpus"))
+    task, watch = work("scores")
+    with watch.meter as meter:
+        state = ScoreDocuments(context=16, limit=8).apply(state, task, watch)
+    assert "scores" in state
+    [batch] = scores.read(state["scores"], "perplexity")
     values = batch.column("value").to_pylist()
-    chosen = Select(rule="threshold", most=sorted(values)[1]).apply(state, work("chosen"))
-    [kept] = read(chosen.need("corpus", "a test"), ("id",))
+    chosen = Select(rule="threshold", most=sorted(values)[1]).apply(state, *work("chosen"))
+    [kept] = read(chosen["corpus"], ("id",))
     assert kept.column("id").to_pylist() == [id_ for id_, value in zip(*batch.to_pydict().values()) if value <= sorted(values)[1]]
     assert meter.usage.flops.value > 0
 

@@ -15,51 +15,51 @@ from shoestring.evaluate import Evaluate, bits_per_byte, measure_model
 from shoestring.evaluate.cost import evaluation_usage
 from shoestring.measure import Quantity
 from shoestring.model import Transformer
-from shoestring.technique import Sketch, State, Work
+from shoestring.technique import Sketch, State, Task, Watch
 from shoestring.tokenizer import Tokenizer
 from shoestring.tokenizer.fast import GPT2
 
 
 def numbers(state: State) -> dict[str, Quantity]:
-    record = json.loads((state.numbers / "numbers.json").read_text())
+    record = json.loads((state["numbers"] / "numbers.json").read_text())
     return {name: Quantity.from_json(figure) for name, figure in record.items()}
 
 
 def test_held_out_tokens(
-    checkpoint: Path, tokens: Path, model: Transformer, tokenizer: Tokenizer, text: str, work: Callable[..., Work]
+    checkpoint: Path, tokens: Path, model: Transformer, tokenizer: Tokenizer, text: str, work: Callable[..., tuple[Task, Watch]]
 ) -> None:
-    before, job = State(checkpoint=checkpoint, tokens=tokens), work()
+    before, (task, watch) = {"checkpoint": checkpoint, "tokens": tokens}, work()
     step = Evaluate(context=32, windows=8)
-    state = step.apply(before, job)
+    state = step.apply(before, task, watch)
     stream = [*tokenizer.encode(text[:700]), tokenizer.end, *tokenizer.encode(text[700:]), tokenizer.end]
     score = bits_per_byte(model, tokenizer, stream, 32, 8, spread=True)
     found = numbers(state)
     assert found["bits_per_byte"].value == pytest.approx(score.bits_per_byte, rel=1e-6)
     assert found["bits_per_byte"].interval is not None
     assert set(found) == {"bits_per_byte", "perplexity", "loss"}
-    about = artifact.verify(state.numbers).about
+    about = artifact.verify(state["numbers"]).about
     assert about["text"] == "held-out tokens"
     assert step.observe(Sketch(), state).bits_per_byte == found["bits_per_byte"].value
-    assert json.loads((state.numbers / "windows.json").read_text())["bytes"] == list(score.window_bytes)
-    assert job.meter.flops > 0
-    again = step.apply(before, work("again"))
-    assert (again.numbers / "numbers.json").read_bytes() == (state.numbers / "numbers.json").read_bytes()
+    assert json.loads((state["numbers"] / "windows.json").read_text())["bytes"] == list(score.window_bytes)
+    assert watch.meter.flops > 0
+    again = step.apply(before, *work("again"))
+    assert (again["numbers"] / "numbers.json").read_bytes() == (state["numbers"] / "numbers.json").read_bytes()
 
 
 def test_held_out_tokens_of_another_tokenizer(
-    checkpoint: Path, tmp_path: Path, model: Transformer, tokenizer: Tokenizer, text: str, work: Callable[..., Work]
+    checkpoint: Path, tmp_path: Path, model: Transformer, tokenizer: Tokenizer, text: str, work: Callable[..., tuple[Task, Watch]]
 ) -> None:
     from tests.evaluate.conftest import write_tokens
 
     other = Tokenizer.from_ranks({bytes([byte]): byte for byte in range(256)}, GPT2, ["<|endoftext|>"])
     folder = write_tokens(tmp_path / "others", other, [text])
-    found = numbers(Evaluate(context=32).apply(State(checkpoint=checkpoint, tokens=folder), work()))
+    found = numbers(Evaluate(context=32).apply({"checkpoint": checkpoint, "tokens": folder}, *work()))
     stream = [*tokenizer.encode(text), tokenizer.end]
     assert found["bits_per_byte"].value == pytest.approx(bits_per_byte(model, tokenizer, stream, 32).bits_per_byte, rel=1e-6)
 
 
 def test_a_text_and_tasks_and_a_reference(
-    checkpoint: Path, tmp_path: Path, text: str, model: Transformer, tokenizer: Tokenizer, work: Callable[..., Work]
+    checkpoint: Path, tmp_path: Path, text: str, model: Transformer, tokenizer: Tokenizer, work: Callable[..., tuple[Task, Watch]]
 ) -> None:
     (tmp_path / "text.txt").write_text(text)
     (tmp_path / "cloze.jsonl").write_text('{"context": "the cat", "continuation": "sat"}\n' * 3)
@@ -72,8 +72,8 @@ def test_a_text_and_tasks_and_a_reference(
         limit=2,
     )
     assert step.references() == {"reference": "first"}
-    job = work(earlier={"first": State(checkpoint=checkpoint)})
-    found = numbers(step.apply(State(checkpoint=checkpoint), job))
+    task, watch = work(earlier={"first": {"checkpoint": checkpoint}})
+    found = numbers(step.apply({"checkpoint": checkpoint}, task, watch))
     assert found["divergence"].value == pytest.approx(0, abs=1e-9)
     assert found["agreement"].value == 1.0
     assert "2 continuations" in found["cloze.perplexity"].method
@@ -97,20 +97,20 @@ def test_the_beginning_of_a_long_text_is_enough(tmp_path: Path, model: Transform
     assert some["loss"].value == pytest.approx(whole.loss, rel=1e-6)
 
 
-def test_the_embedded_text(checkpoint: Path, work: Callable[..., Work]) -> None:
-    state = Evaluate(context=512, windows=4).apply(State(checkpoint=checkpoint), work())
-    about = artifact.manifest(state.numbers).about
+def test_the_embedded_text(checkpoint: Path, work: Callable[..., tuple[Task, Watch]]) -> None:
+    state = Evaluate(context=512, windows=4).apply({"checkpoint": checkpoint}, *work())
+    about = artifact.manifest(state["numbers"]).about
     assert about["text"] == "embedded: pydoc topics"
     assert about["context"] == 64  # the model's own
 
 
-def test_what_is_missing(checkpoint: Path, tmp_path: Path, work: Callable[..., Work]) -> None:
+def test_what_is_missing(checkpoint: Path, tmp_path: Path, work: Callable[..., tuple[Task, Watch]]) -> None:
     with pytest.raises(SettingError, match="needs a checkpoint"):
-        Evaluate().apply(State(), work())
+        Evaluate().apply({}, *work())
     with pytest.raises(FileError, match=r"absent\.txt"):
-        Evaluate(text=str(tmp_path / "absent.txt")).apply(State(checkpoint=checkpoint), work())
+        Evaluate(text=str(tmp_path / "absent.txt")).apply({"checkpoint": checkpoint}, *work())
     with pytest.raises(FileError, match=r"absent\.jsonl"):
-        Evaluate(tasks=(str(tmp_path / "absent.jsonl"),)).apply(State(checkpoint=checkpoint), work())
+        Evaluate(tasks=(str(tmp_path / "absent.jsonl"),)).apply({"checkpoint": checkpoint}, *work())
     assert not (tmp_path / "numbers").exists()
     with pytest.raises(ValidationError):
         Evaluate(context=1)
@@ -118,8 +118,8 @@ def test_what_is_missing(checkpoint: Path, tmp_path: Path, work: Callable[..., W
         Evaluate(tasks=())
 
 
-def test_prediction(model: Transformer, work: Callable[..., Work], tmp_path: Path) -> None:
-    hardware = work().hardware
+def test_prediction(model: Transformer, work: Callable[..., tuple[Task, Watch]], tmp_path: Path) -> None:
+    hardware = work()[0].hardware
     sketch = Sketch(model=model.config, heldout_tokens=10_000)
     one = Evaluate(context=32, windows=8).predict(sketch, hardware)
     two = Evaluate(context=32, windows=16, reference="a").predict(sketch, hardware)

@@ -14,7 +14,7 @@ from shoestring.explore import check, compose
 from shoestring.explore import text as explore_text
 from shoestring.measure import Hardware, Kind, Quantity, predicted_usage
 from shoestring.recipe import Recipe, Step
-from shoestring.technique import Part, Prediction, Sketch, State, StepName, Technique, Work
+from shoestring.technique import Prediction, Sketch, State, StepName, Task, Technique, Watch, need
 
 SIZE, BITS = 4000, 2.0
 
@@ -33,54 +33,54 @@ class Make(Cheap):
     """A model: a size and a quality."""
 
     name: ClassVar[str] = "make"
-    gives: ClassVar[Part] = "checkpoint"
+    gives: ClassVar[str] = "checkpoint"
 
-    def apply(self, state: State, work: Work) -> State:
-        return state.with_("checkpoint", write_model(work, SIZE, BITS + work.seed / 100, []))
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
+        return {**state, "checkpoint": write_model(task, SIZE, BITS + task.seed / 100, [])}
 
 
 class Change(Cheap):
     """Multiplies size and bits; two that are called a and b together cost 10 % more bits."""
 
     name: ClassVar[str] = "change"
-    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
-    gives: ClassVar[Part] = "checkpoint"
+    reads: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    gives: ClassVar[str] = "checkpoint"
     kind: Literal["a", "b", "c"] = "a"
     size: float = 1.0
     bits: float = 1.0
     teacher: StepName | None = None
 
-    def apply(self, state: State, work: Work) -> State:
-        place = state.need("checkpoint", self.name)
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
+        place = need(state, "checkpoint", self.name)
         model = json.loads((place / "model.json").read_text("utf-8"))
-        work.meter.count(flops=1e6)
+        watch.meter.count(flops=1e6)
         applied = [*model["applied"], self.kind]
         extra = 1.1 if {"a", "b"} <= set(applied) and self.kind in "ab" else 1.0
-        out = write_model(work, round(model["size"] * self.size), model["bits"] * self.bits * extra, applied)
-        return state.with_("checkpoint", out)
+        out = write_model(task, round(model["size"] * self.size), model["bits"] * self.bits * extra, applied)
+        return {**state, "checkpoint": out}
 
 
 class Judge(Cheap):
     """Reads the quality off the model."""
 
     name: ClassVar[str] = "judge"
-    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
-    gives: ClassVar[Part] = "numbers"
+    reads: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    gives: ClassVar[str] = "numbers"
 
-    def apply(self, state: State, work: Work) -> State:
-        bits = json.loads((state.need("checkpoint", self.name) / "model.json").read_text("utf-8"))["bits"]
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
+        bits = json.loads((need(state, "checkpoint", self.name) / "model.json").read_text("utf-8"))["bits"]
         figure = Quantity(bits, "bit/B", Kind.MEASURED, "", (bits * 0.99, bits * 1.01))
-        with artifact.writing(work.out, "numbers") as draft:
+        with artifact.writing(task.out, "numbers") as draft:
             (draft / "numbers.json").write_text(json.dumps({"bits_per_byte": figure.to_json()}), "utf-8")
-        return state.with_("numbers", work.out)
+        return {**state, "numbers": task.out}
 
 
-def write_model(work: Work, size: int, bits: float, applied: list[str]) -> Path:
+def write_model(task: Task, size: int, bits: float, applied: list[str]) -> Path:
     record = json.dumps({"size": size, "bits": bits, "applied": applied}).ljust(200)
-    with artifact.writing(work.out, "checkpoint") as draft:
+    with artifact.writing(task.out, "checkpoint") as draft:
         (draft / "model.json").write_text(record, "utf-8")
         (draft / "weights.bin").write_bytes(b"\0" * (size - len(record)))
-    return work.out
+    return task.out
 
 
 def recipe(**changes: Technique) -> Recipe:
@@ -102,7 +102,7 @@ def recipe(**changes: Technique) -> Recipe:
 def composed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("compose") / "out"
     said: list[str] = []
-    compose(recipe(), ["quantize", "prune", "heal"], out, watch=Listener(said))
+    compose(recipe(), ["quantize", "prune", "heal"], out, observer=Listener(said))
     record = json.loads((out / "compose.json").read_text("utf-8"))
     assert [line.split(":")[0] for line in said if line.startswith("run ")] == [f"run {n} of 8" for n in range(1, 9)]
     return out, record

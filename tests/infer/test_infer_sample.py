@@ -16,7 +16,7 @@ from shoestring.infer import Sample, Sampling, cost, generate, stop_tokens
 from shoestring.infer.sample import unpack_layers
 from shoestring.measure import Meter, find
 from shoestring.model import PackedLinear, Transformer
-from shoestring.technique import Sketch, State, Work, configure
+from shoestring.technique import Sketch, State, Task, Watch, configure
 from shoestring.tokenizer import Tokenizer
 
 CPU = find("cpu")
@@ -36,19 +36,19 @@ def bytes_model(tokenizer: Tokenizer) -> Transformer:
 def state(tmp_path_factory: pytest.TempPathFactory, bytes_model: Transformer, tokenizer: Tokenizer) -> State:
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     room.save(bytes_model, tokenizer, folder)
-    return State(checkpoint=folder)
+    return {"checkpoint": folder}
 
 
-def work(folder: Path, meter: Meter, seed: int = 0) -> Work:
-    return Work(folder / "text", folder / "scratch", CPU, "cpu", meter, seed)
+def work(folder: Path, meter: Meter, seed: int = 0) -> tuple[Task, Watch]:
+    return Task(folder / "text", folder / "scratch", CPU, seed), Watch(meter)
 
 
 def run(step: Sample, state: State, folder: Path, seed: int = 0) -> tuple[list[dict], float]:
     with Meter(CPU) as meter:
-        made = step.apply(state, work(folder, meter, seed))
-    assert made.text is not None
-    assert artifact.verify(made.text).kind == "text"
-    return json.loads((made.text / "samples.json").read_text("utf-8")), meter.flops
+        made = step.apply(state, *work(folder, meter, seed))
+    assert "text" in made
+    assert artifact.verify(made["text"]).kind == "text"
+    return json.loads((made["text"] / "samples.json").read_text("utf-8")), meter.flops
 
 
 def test_samples_are_those_of_generate(state: State, bytes_model: Transformer, tokenizer: Tokenizer, tmp_path: Path) -> None:

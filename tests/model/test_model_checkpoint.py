@@ -18,7 +18,7 @@ from shoestring.errors import DamagedArtifact, FileError, SettingError
 from shoestring.measure import Hardware, Meter
 from shoestring.measure.hardware import find
 from shoestring.model import Pretrained, Transformer, load, load_model, read_config, save, write
-from shoestring.technique import Sketch, State, Work
+from shoestring.technique import Sketch, Task, Watch
 from shoestring.tokenizer import Tokenizer
 
 CONFIG = ModelConfig(vocabulary=259, width=32, layers=2, heads=4, kv_heads=2, feed_forward_width=48, context=64)
@@ -174,9 +174,9 @@ def test_a_tokenizer_of_another_model_is_told(tmp_path: Path) -> None:
         load(tmp_path / "c")
 
 
-def _work(out: Path) -> Work:
+def _work(out: Path) -> tuple[Task, Watch]:
     hardware: Hardware = find("cpu")
-    return Work(out, out.parent / "scratch", hardware, "cpu", Meter(hardware), note=lambda text: None)
+    return Task(out, out.parent / "scratch", hardware), Watch(Meter(hardware), lambda text: None)
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float16", "float32"])
@@ -186,10 +186,10 @@ def test_pretrained_predicts_and_makes_a_checkpoint(dtype: str, tmp_path: Path) 
     before = technique.predict(Sketch(), find("cpu"))
     assert before.sketch.model == CONFIG
     for out in ("one", "two"):
-        state = technique.apply(State(), _work(tmp_path / out))
-        assert state.checkpoint == tmp_path / out
+        state = technique.apply({}, *_work(tmp_path / out))
+        assert state["checkpoint"] == tmp_path / out
     assert manifest(tmp_path / "one").files == manifest(tmp_path / "two").files
-    after = technique.observe(before.sketch, State(checkpoint=tmp_path / "one"))
+    after = technique.observe(before.sketch, {"checkpoint": tmp_path / "one"})
     wanted = {"auto": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[dtype]
     bits = 8 * wanted.itemsize
     assert after.bits_per_weight == before.sketch.bits_per_weight == bits
@@ -214,7 +214,7 @@ def test_pretrained_is_known_by_what_it_reads(tmp_path: Path, monkeypatch: pytes
     known = Pretrained(source="smollm2-135m")
     assert counts.parameters(known.predict(Sketch(), find("cpu")).sketch.model) == 134_515_008
     with pytest.raises(SettingError, match="shoestring fetch smollm2-135m"):
-        known.apply(State(), _work(tmp_path / "out"))
+        known.apply({}, *_work(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
     with pytest.raises(SettingError, match="nobody/nothing"):
         Pretrained(source="nobody/nothing").predict(Sketch(), find("cpu"))
@@ -233,7 +233,7 @@ def test_a_packed_source_keeps_its_bits(tmp_path: Path) -> None:
     save(ours, tokenizer(), tmp_path / "c")
     technique = Pretrained(source=str(tmp_path / "c"))
     predicted = technique.predict(Sketch(), find("cpu")).sketch
-    after = technique.observe(predicted, technique.apply(State(), _work(tmp_path / "out")))
+    after = technique.observe(predicted, technique.apply({}, *_work(tmp_path / "out")))
     assert after.bits_per_weight == pytest.approx(predicted.bits_per_weight) == pytest.approx(4 + 32 / 34, abs=0.1)
     assert checksum(tmp_path / "out" / "model.safetensors") == checksum(tmp_path / "c" / "model.safetensors")
 

@@ -26,7 +26,7 @@ from shoestring.model import (
     save,
     write,
 )
-from shoestring.technique import State, Work
+from shoestring.technique import Task, Watch
 from shoestring.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -211,8 +211,8 @@ def test_the_source_is_passed_from_step_to_step(tmp_path: Path, monkeypatch: pyt
     transformers.LlamaForCausalLM.from_pretrained(source).to(torch.bfloat16).save_pretrained(source)
     monkeypatch.chdir(tmp_path)
     hardware = find("cpu")
-    work = Work(tmp_path / "one", tmp_path / "scratch", hardware, "cpu", Meter(hardware), note=lambda text: None)
-    Pretrained(source="source").apply(State(), work)
+    task, watch = Task(tmp_path / "one", tmp_path / "scratch", hardware), Watch(Meter(hardware), lambda text: None)
+    Pretrained(source="source").apply({}, task, watch)
     model, words = load(tmp_path / "one")
     assert model.origin is not None
     assert (model.origin.source, model.origin.changed, model.origin.dtype) == (str(source), False, torch.bfloat16)

@@ -15,16 +15,17 @@ from shoestring.plan import allocate, rules
 from shoestring.plan.allocate import Requested
 from shoestring.plan.explain import explain, lines
 from shoestring.plan.shapes import shape, widths
-from shoestring.technique import Budget, Sketch
+from shoestring.technique import Budget, Outlook, Sketch
 from shoestring.train import TrainingPlan
 from shoestring.train.cost import training_memory, training_usage
 from shoestring.train.training_plan import MICRO_TOKENS
+from tests.plan.later import outlook
 
 CPU, GPU = find("cpu"), find("h200")
 
 
 def sketch_of(vocabulary: int = 4096, tokens: float | None = 3e6, rest=None, **budget: float) -> Sketch:
-    return Sketch(vocabulary=vocabulary, tokens=tokens, remaining=Budget(**budget), rest=rest)
+    return Sketch(vocabulary=vocabulary, tokens=tokens, outlook=outlook(Budget(**budget), rest))
 
 
 def training_then(seconds: float, hardware: Hardware, per_parameter: float = 0.0):
@@ -137,7 +138,7 @@ def test_nothing_to_plan_for_is_said() -> None:
     with pytest.raises(SettingError, match="no budget"):
         allocate(sketch_of(), CPU)
     with pytest.raises(SettingError, match="vocabulary"):
-        allocate(Sketch(remaining=Budget(time=5.0)), CPU)
+        allocate(Sketch(outlook=Outlook(Budget(time=5.0))), CPU)
 
 
 def test_shapes_that_a_later_step_refuses_are_left_out() -> None:

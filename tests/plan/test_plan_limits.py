@@ -16,9 +16,10 @@ from shoestring.plan.allocate import Requested, allocate
 from shoestring.plan.explain import explain, lines
 from shoestring.plan.rules import FEWEST_STEPS, portions
 from shoestring.plan.shapes import shape, widths
-from shoestring.technique import Budget, Sketch
+from shoestring.technique import Budget, Outlook, Sketch
 from shoestring.train import TrainingPlan
 from shoestring.train.cost import TERMS, faster_precision, training_memory, training_usage
+from tests.plan.later import outlook
 
 CPU = find("cpu")
 # Seconds per unit such as a small machine reaches: a step costs something for each layer and each parameter, whatever the batch.
@@ -26,8 +27,10 @@ PACE = dict(zip(TERMS, (1.2e-11, 1.1e-11, 3e-11, 1e-9, 1e-9, 4e-9, 2e-4)))
 TIMED = CPU.with_(calibrated="a day", reached={f"train.fp32.{term}": pace for term, pace in PACE.items()})
 
 
-def known(budget: Budget, tokens: float | None = 7e6, vocabulary: int = 4096, **more: object) -> Sketch:
-    return Sketch(vocabulary=vocabulary, tokens=tokens, remaining=budget, **more)  # type: ignore[arg-type]
+def known(
+    budget: Budget, tokens: float | None = 7e6, vocabulary: int = 4096, rest: Callable[[Sketch], Usage] | None = None
+) -> Sketch:
+    return Sketch(vocabulary=vocabulary, tokens=tokens, outlook=outlook(budget, rest))
 
 
 def alone(plan: TrainingPlan, hardware: Hardware) -> Usage:
@@ -192,7 +195,7 @@ def test_no_budget_and_no_vocabulary_are_refused() -> None:
     with pytest.raises(SettingError, match="no budget"):
         allocate(known(Budget()), CPU)
     with pytest.raises(SettingError, match="vocabulary"):
-        allocate(Sketch(remaining=Budget(time=60)), CPU)
+        allocate(Sketch(outlook=Outlook(Budget(time=60))), CPU)
 
 
 def test_devices_share_a_batch_equally() -> None:

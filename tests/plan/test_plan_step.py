@@ -11,9 +11,10 @@ from shoestring.errors import BudgetError
 from shoestring.measure import Meter, Usage, find
 from shoestring.plan import LAWS, Plan, fit_law
 from shoestring.plan.technique import read_law
-from shoestring.technique import Budget, Sketch, State, Work
+from shoestring.technique import Budget, Sketch, Task, Watch
 from shoestring.train import TrainingPlan
 from shoestring.train.cost import training_usage
+from tests.plan.later import outlook
 
 CPU = find("cpu")
 
@@ -25,14 +26,14 @@ def rest(candidate: Sketch) -> Usage:
     return training_usage(plan.model, plan.steps, plan.batch, plan.context, plan.precision, CPU, micro_batch=plan.micro_batch)
 
 
-KNOWN = Sketch(vocabulary=512, tokens=3e6, remaining=Budget(time=120.0, memory=4e9), rest=rest)
+KNOWN = Sketch(vocabulary=512, tokens=3e6, outlook=outlook(Budget(time=120.0, memory=4e9), rest))
 
 
 def test_the_same_bytes_are_written_twice(tmp_path: Path) -> None:
     written = []
     for name in ("first", "second"):
-        work = Work(tmp_path / name, tmp_path / "scratch", CPU, "cpu", Meter(CPU), sketch=KNOWN, note=lambda text: None)
-        place = Plan().apply(State(tokens=tmp_path), work).plan
+        task, watch = Task(tmp_path / name, tmp_path / "scratch", CPU, sketch=KNOWN), Watch(Meter(CPU), lambda text: None)
+        place = Plan().apply({"tokens": tmp_path}, task, watch)["plan"]
         assert place is not None
         written.append((place / "plan.json").read_bytes())
     assert written[0] == written[1]
@@ -65,6 +66,6 @@ def test_a_law_of_ones_own_decides(tmp_path: Path) -> None:
 
 def test_what_is_left_decides() -> None:
     with pytest.raises(BudgetError, match=r"budget\.time"):
-        Plan().decide(KNOWN.with_(remaining=Budget(time=0.01)), CPU)
-    less, more = (Plan().decide(KNOWN.with_(remaining=Budget(time=seconds)), CPU) for seconds in (30.0, 300.0))
+        Plan().decide(KNOWN.with_(outlook=outlook(Budget(time=0.01), rest)), CPU)
+    less, more = (Plan().decide(KNOWN.with_(outlook=outlook(Budget(time=seconds), rest)), CPU) for seconds in (30.0, 300.0))
     assert less.tokens < more.tokens

@@ -10,24 +10,24 @@ from shoestring.errors import DamagedArtifact, FileError, SettingError
 from shoestring.measure import Meter, find
 from shoestring.plan import LAWS, Plan
 from shoestring.plan.technique import read_law
-from shoestring.technique import Budget, Sketch, State, Work, configure
+from shoestring.technique import Budget, Outlook, Sketch, Task, Watch, configure
 from shoestring.train import TrainingPlan
 
 CPU = find("cpu")
-SKETCH = Sketch(vocabulary=300, tokens=1e6, remaining=Budget(time=60.0))
+SKETCH = Sketch(vocabulary=300, tokens=1e6, outlook=Outlook(Budget(time=60.0)))
 
 
-def work_in(folder: Path, notes: list[str], sketch: Sketch = SKETCH) -> Work:
-    return Work(folder / "plan", folder / "scratch", CPU, "cpu", Meter(CPU), sketch=sketch, note=notes.append)
+def work_in(folder: Path, notes: list[str], sketch: Sketch = SKETCH) -> tuple[Task, Watch]:
+    return Task(folder / "plan", folder / "scratch", CPU, sketch=sketch), Watch(Meter(CPU), notes.append)
 
 
 def test_a_plan_is_predicted_written_and_observed_alike(tmp_path: Path) -> None:
     notes: list[str] = []
     predicted = Plan().predict(SKETCH, CPU)
-    state = Plan().apply(State(tokens=tmp_path), work_in(tmp_path, notes))
-    assert state.plan == tmp_path / "plan"
-    assert artifact.verify(state.plan).kind == "plan"
-    written = TrainingPlan.model_validate_json((state.plan / "plan.json").read_text())
+    state = Plan().apply({"tokens": tmp_path}, *work_in(tmp_path, notes))
+    assert state["plan"] == tmp_path / "plan"
+    assert artifact.verify(state["plan"]).kind == "plan"
+    written = TrainingPlan.model_validate_json((state["plan"] / "plan.json").read_text())
     assert written == predicted.sketch.plan
     assert predicted.sketch.model == written.model
     assert any("learning rate" in note for note in notes)
@@ -37,22 +37,22 @@ def test_a_plan_is_predicted_written_and_observed_alike(tmp_path: Path) -> None:
 
 
 def test_a_stored_plan_wins_over_what_would_be_decided_now(tmp_path: Path) -> None:
-    state = Plan().apply(State(tokens=tmp_path), work_in(tmp_path, []))
-    richer = Sketch(vocabulary=300, tokens=1e6, remaining=Budget(time=6000.0))
+    state = Plan().apply({"tokens": tmp_path}, *work_in(tmp_path, []))
+    richer = Sketch(vocabulary=300, tokens=1e6, outlook=Outlook(Budget(time=6000.0)))
     assert Plan().observe(richer, state).plan == Plan().predict(SKETCH, CPU).sketch.plan
 
 
 def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
-    state = Plan().apply(State(tokens=tmp_path), work_in(tmp_path, []))
-    assert state.plan is not None
-    (state.plan / "plan.json").write_text("{}")
+    state = Plan().apply({"tokens": tmp_path}, *work_in(tmp_path, []))
+    assert state["plan"] is not None
+    (state["plan"] / "plan.json").write_text("{}")
     with pytest.raises(DamagedArtifact, match=r"plan\.json"):
         Plan().observe(Sketch(), state)
 
 
 def test_tokens_are_needed(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="needs a tokens"):
-        Plan().apply(State(), work_in(tmp_path, []))
+        Plan().apply({}, *work_in(tmp_path, []))
 
 
 @pytest.mark.parametrize(

@@ -15,5 +15,5 @@ def _toys(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     monkeypatch.setattr(rooms, "techniques", lambda: toys.TOYS)
     monkeypatch.setattr(module, "Evaluate", toys.Judge)
     monkeypatch.setenv("SHOESTRING_HOME", str(tmp_path_factory.mktemp("home")))
-    monkeypatch.setattr("shoestring.recipe.runner.prepare", lambda recipe, watch: (find("cpu"), 0.0))
+    monkeypatch.setattr("shoestring.recipe.runner.prepare", lambda recipe, observer: (find("cpu"), 0.0))
     toys.applied.clear()

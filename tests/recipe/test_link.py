@@ -20,7 +20,7 @@ def test_the_link_leads_to_the_newest_checkpoint_wherever_the_folders_go(tmp_pat
     done = run(build(WHOLE), tmp_path / "runs" / "one")
     (tmp_path / "runs").rename(tmp_path / "moved")
     link = tmp_path / "moved" / "one" / "model"
-    assert link.resolve() == (tmp_path / "moved" / "store" / done.state.need("checkpoint", "test").name)
+    assert link.resolve() == (tmp_path / "moved" / "store" / done.state["checkpoint"].name)
     assert locate(link.parent) == link.resolve()
 
 

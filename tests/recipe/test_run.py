@@ -13,7 +13,8 @@ import torch
 from shoestring import artifact
 from shoestring.errors import BudgetError, FileError, ShoestringError
 from shoestring.measure import find
-from shoestring.recipe import Row, Silent, build, read, run
+from shoestring.recipe import Row, Silent, build, predict, read, run
+from shoestring.recipe.forecast import seconds_left
 from tests.recipe import toys
 
 WHOLE: dict[str, Any] = {"steps": ["words", "learn", {"shrink": {"teacher": "learn"}}]}
@@ -84,7 +85,7 @@ def test_a_damaged_artifact_is_named_and_made_again(tmp_path: Path) -> None:
     broken.write_bytes(good.replace(b"2", b"3"))
     toys.applied.clear()
     notes = Notes()
-    run(build(WHOLE), tmp_path / "run", watch=notes)
+    run(build(WHOLE), tmp_path / "run", observer=notes)
     assert any(str(broken) in text and "damaged" in text for text in notes.said)
     assert toys.applied == ["learn"]
     assert broken.read_bytes() == good
@@ -99,7 +100,7 @@ def test_an_impossible_budget_says_what_is_short_before_anything_runs(tmp_path: 
 
 
 def test_measuring_the_machine_again_comes_out_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shoestring.recipe.runner.prepare", lambda recipe, watch: (find("cpu"), 3.0))
+    monkeypatch.setattr("shoestring.recipe.runner.prepare", lambda recipe, observer: (find("cpu"), 3.0))
     with pytest.raises(BudgetError, match=r"budget\.time: 7 s is short by 1 s"):
         run(build({**WHOLE, "budget": {"time": "7 s"}}), tmp_path / "out")
     assert run(build({**WHOLE, "budget": {"time": "9 s"}}), tmp_path / "out").spent == 3.0
@@ -132,7 +133,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_draft(tmp_path: Path, monkeypatch
 
 
 def test_too_little_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def greedy(self: object, state: object, work: object) -> None:
+    def greedy(self: object, state: object, task: object, watch: object) -> None:
         torch.empty(1 << 50)
 
     monkeypatch.setattr(toys.Learn, "apply", greedy)
@@ -194,3 +195,10 @@ def test_artifacts_are_not_kept_in_a_folder_of_the_users(tmp_path: Path) -> None
         run(build(WHOLE), tmp_path / "run")
     with pytest.raises(FileError, match="is where the artifacts are kept"):
         run(build(WHOLE), tmp_path / "other" / "store")
+
+
+def test_the_budget_leaves_a_step_what_the_later_steps_do_not_need() -> None:
+    recipe, hardware = build({**WHOLE, "budget": {"time": "100 s"}}), find("cpu")
+    first = predict(recipe, hardware)[0]
+    assert seconds_left(first, hardware) == 100 - (len(recipe.steps) - 1)  # each toy takes a second
+    assert seconds_left(predict(build(WHOLE), hardware)[0], hardware) is None

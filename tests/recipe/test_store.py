@@ -15,7 +15,7 @@ from shoestring import measure
 from shoestring.errors import SettingError
 from shoestring.measure import find
 from shoestring.recipe import Silent, build, run, runner, spent, store
-from shoestring.technique import State, Work
+from shoestring.technique import State, Task, Watch
 from tests.recipe import toys
 
 WHOLE: dict[str, Any] = {"steps": ["words", "learn", {"shrink": {"teacher": "learn"}}]}
@@ -33,7 +33,7 @@ def _again(folder: Path) -> tuple[list[str], list[str]]:
     """Run once more: which steps were done, and what was said."""
     toys.applied.clear()
     notes = Notes()
-    run(build(WHOLE), folder / "run", watch=notes)
+    run(build(WHOLE), folder / "run", observer=notes)
     return list(toys.applied), notes.said
 
 
@@ -95,7 +95,7 @@ def test_a_broken_record_is_a_note_and_an_unknown_cost(tmp_path: Path, content: 
     whole = json.loads(record.read_text())
     record.write_text(content)
     notes = Notes()
-    again = run(build(WHOLE), tmp_path / "run", watch=notes)
+    again = run(build(WHOLE), tmp_path / "run", observer=notes)
     assert notes.said == [f"{record}: can't be read; what this step cost is unknown"]
     assert again.rows[1].measured.seconds.value is None
     assert again.rows[1].reused
@@ -108,7 +108,7 @@ def test_what_is_made_from_other_bits_is_made_anew(tmp_path: Path, monkeypatch: 
     """A damaged model that is rebuilt with other bits has another successor than the one that is stored."""
     done = run(build(WHOLE), tmp_path / "run")
     shutil.rmtree(done.rows[1].artifact)
-    monkeypatch.setattr(toys.Learn, "apply", lambda self, state, work: self.make(work, "model.json", {"quality": 0.5}))
+    monkeypatch.setattr(toys.Learn, "apply", lambda self, state, task, watch: self.make(task, "model.json", {"quality": 0.5}))
     toys.applied.clear()
     again = run(build(WHOLE), tmp_path / "run")
     assert toys.applied == ["learn", "evaluate", "shrink", "evaluate"]
@@ -148,7 +148,7 @@ def test_a_training_that_was_not_cut_is_reused_for_any_budget(tmp_path: Path) ->
 def test_where_a_model_runs_the_device_is_part_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(build(WHOLE), tmp_path / "run")
     other = replace(find("cpu"), device="cuda")
-    monkeypatch.setattr(runner, "prepare", lambda recipe, watch: (other, 0.0))
+    monkeypatch.setattr(runner, "prepare", lambda recipe, observer: (other, 0.0))
     monkeypatch.setattr(runner, "Meter", lambda hardware: measure.Meter(find("cpu")))
     toys.applied.clear()
     run(build(WHOLE), tmp_path / "run")
@@ -166,7 +166,7 @@ def test_a_reference_is_what_the_named_step_made(tmp_path: Path) -> None:
     done = run(recipe, tmp_path / "run")
     last, hardware = recipe.steps[3], find("cpu")
     before = store.key(last, recipe, done.states["shrink"], done.states, hardware)
-    states = {**done.states, "shrink": State(checkpoint=done.states["learn"].checkpoint)}
+    states = {**done.states, "shrink": {"checkpoint": done.states["learn"]["checkpoint"]}}
     assert store.key(last, recipe, done.states["shrink"], states, hardware) != before
     with pytest.raises(SettingError, match=r"steps\.shrink\.teacher: 'words' makes no checkpoint; .*allowed: learn"):
         build({"steps": ["words", "learn", {"shrink": {"teacher": "words"}}]})
@@ -178,15 +178,15 @@ def test_what_was_used_before_a_stop_counts_when_the_step_goes_on(
 ) -> None:
     apply = toys.Learn.apply
 
-    def stopped(self: toys.Learn, state: State, work: Work) -> State:
-        work.meter.count(flops=1e12)
+    def stopped(self: toys.Learn, state: State, task: Task, watch: Watch) -> State:
+        watch.meter.count(flops=1e12)
         if point is not None:
-            (work.scratch / point).write_text("half the way")
+            (task.scratch / point).write_text("half the way")
         raise KeyboardInterrupt
 
-    def goes_on(self: toys.Learn, state: State, work: Work) -> State:
-        work.meter.count(flops=1e9)
-        return apply(self, state, work)
+    def goes_on(self: toys.Learn, state: State, task: Task, watch: Watch) -> State:
+        watch.meter.count(flops=1e9)
+        return apply(self, state, task, watch)
 
     monkeypatch.setattr(toys.Learn, "apply", stopped)
     with pytest.raises(KeyboardInterrupt):
@@ -202,13 +202,13 @@ def test_what_was_used_is_kept_while_a_step_runs(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(spent, "EVERY", 0.0)
     kept: list[float] = []
 
-    def apply(self: toys.Learn, state: State, work: Work) -> State:
+    def apply(self: toys.Learn, state: State, task: Task, watch: Watch) -> State:
         for _ in range(2):
-            work.meter.count(flops=1e9)
-            work.progress("learning", 0.5)
-            kept.append(json.loads((work.scratch / spent.FILE).read_text())["flops"]["value"])
-        self.make(work, "model.json", {"quality": 1.0})
-        return state.with_("checkpoint", work.out)
+            watch.meter.count(flops=1e9)
+            watch.progress("learning", 0.5)
+            kept.append(json.loads((task.scratch / spent.FILE).read_text())["flops"]["value"])
+        self.make(task, "model.json", {"quality": 1.0})
+        return {**state, "checkpoint": task.out}
 
     monkeypatch.setattr(toys.Learn, "apply", apply)
     run(build(WHOLE), tmp_path / "run")

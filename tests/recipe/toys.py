@@ -10,7 +10,7 @@ from pydantic import Field
 from shoestring.artifact import manifest, writing
 from shoestring.errors import ShoestringError
 from shoestring.measure import Hardware, predicted_usage
-from shoestring.technique import FileName, Part, Prediction, Sketch, State, StepName, Technique, Work
+from shoestring.technique import FileName, Prediction, Sketch, State, StepName, Task, Technique, Watch, need, usage_after
 
 applied: list[str] = []
 """Names of the steps that were really done, in order."""
@@ -25,9 +25,9 @@ class Toy(Technique):
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         return Prediction(predicted_usage(seconds=1.0, hardware=hardware, peak_memory=1e6, flops=1.0), sketch)
 
-    def make(self, work: Work, name: str, content: object, about: dict[str, Any] | None = None) -> None:
+    def make(self, task: Task, name: str, content: object, about: dict[str, Any] | None = None) -> None:
         applied.append(self.name)
-        with writing(work.out, self.gives, about) as folder:
+        with writing(task.out, self.gives, about) as folder:
             (folder / name).write_text(json.dumps(content))
 
 
@@ -35,13 +35,13 @@ class Words(Toy):
     """Makes a corpus of some words."""
 
     name: ClassVar[str] = "words"
-    gives: ClassVar[Part] = "corpus"
+    gives: ClassVar[str] = "corpus"
     count: int = Field(default=3, gt=0)
     source: FileName = "none"
 
-    def apply(self, state: State, work: Work) -> State:
-        self.make(work, "words.json", list(range(self.count)))
-        return state.with_("corpus", work.out)
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
+        self.make(task, "words.json", list(range(self.count)))
+        return {**state, "corpus": task.out}
 
 
 class Learn(Toy):
@@ -49,21 +49,21 @@ class Learn(Toy):
 
     name: ClassVar[str] = "learn"
     room: ClassVar[str] = "train"
-    reads: ClassVar[tuple[Part, ...]] = ("corpus",)
-    gives: ClassVar[Part] = "checkpoint"
+    reads: ClassVar[tuple[str, ...]] = ("corpus",)
+    gives: ClassVar[str] = "checkpoint"
     skill: float = 1.0
     fail: bool = False
     hours: float = 0.0
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         if self.fail:
             raise ShoestringError("too hard")
-        words = json.loads((state.need("corpus", self.name) / "words.json").read_text())
-        time = work.sketch.remaining.time
+        words = json.loads((need(state, "corpus", self.name) / "words.json").read_text())
+        time = task.sketch.outlook.remaining.time
         short = time is not None and time < self.hours * 3600
         quality = 8.0 / (len(words) * self.skill) * (2 if short else 1)
-        self.make(work, "model.json", {"quality": quality}, {"cut": {"steps": 1, "of": 2}} if short else {})
-        return state.with_("checkpoint", work.out)
+        self.make(task, "model.json", {"quality": quality}, {"cut": {"steps": 1, "of": 2}} if short else {})
+        return {**state, "checkpoint": task.out}
 
 
 class Shrink(Toy):
@@ -71,15 +71,15 @@ class Shrink(Toy):
 
     name: ClassVar[str] = "shrink"
     room: ClassVar[str] = "compress"
-    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
-    gives: ClassVar[Part] = "checkpoint"
+    reads: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    gives: ClassVar[str] = "checkpoint"
     factor: float = 1.5
     teacher: StepName | None = None
 
-    def apply(self, state: State, work: Work) -> State:
-        model = json.loads((state.need("checkpoint", self.name) / "model.json").read_text())
-        self.make(work, "model.json", {"quality": model["quality"] * self.factor})
-        return state.with_("checkpoint", work.out)
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
+        model = json.loads((need(state, "checkpoint", self.name) / "model.json").read_text())
+        self.make(task, "model.json", {"quality": model["quality"] * self.factor})
+        return {**state, "checkpoint": task.out}
 
 
 class Judge(Toy):
@@ -87,15 +87,15 @@ class Judge(Toy):
 
     name: ClassVar[str] = "evaluate"
     room: ClassVar[str] = "evaluate"
-    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
-    gives: ClassVar[Part] = "numbers"
+    reads: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    gives: ClassVar[str] = "numbers"
     windows: int = 4
 
-    def apply(self, state: State, work: Work) -> State:
-        model = json.loads((state.need("checkpoint", self.name) / "model.json").read_text())
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
+        model = json.loads((need(state, "checkpoint", self.name) / "model.json").read_text())
         figure = {"value": model["quality"], "unit": "bit/B", "kind": "measured"}
-        self.make(work, "numbers.json", {"bits_per_byte": figure})
-        return state.with_("numbers", work.out)
+        self.make(task, "numbers.json", {"bits_per_byte": figure})
+        return {**state, "numbers": task.out}
 
 
 class Decide(Toy):
@@ -103,13 +103,13 @@ class Decide(Toy):
 
     name: ClassVar[str] = "decide"
     room: ClassVar[str] = "plan"
-    gives: ClassVar[Part] = "plan"
+    gives: ClassVar[str] = "plan"
     budgeted: ClassVar[bool] = True
 
-    def apply(self, state: State, work: Work) -> State:
-        assert work.sketch.rest is not None
-        self.make(work, "plan.json", {"left": work.sketch.remaining.time, "rest": work.sketch.rest(work.sketch).seconds.value})
-        return state.with_("plan", work.out)
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
+        left, rest = task.sketch.outlook.remaining.time, usage_after(task.sketch, task.hardware)
+        self.make(task, "plan.json", {"left": left, "rest": rest.seconds.value})
+        return {**state, "plan": task.out}
 
 
 TOYS = {kind.name: kind for kind in (Words, Learn, Shrink, Judge, Decide)}

@@ -9,7 +9,7 @@ from shoestring import artifact
 from shoestring.architecture import ModelConfig, counts
 from shoestring.errors import SettingError
 from shoestring.measure import Meter, find
-from shoestring.technique import Budget, Sketch, State, Work, configure
+from shoestring.technique import Sketch, Task, Watch, configure
 from shoestring.tokenizer import Tokenizer
 from shoestring.train import Pretrain, TrainingPlan
 from shoestring.train.pretrain import read_plan
@@ -54,41 +54,38 @@ def _work(place, **more):
     notes, said = [], []
     hardware = find("cpu")
     scratch = place / "scratch"
-    work = Work(
-        out=place / "out", scratch=scratch, hardware=hardware, device="cpu", meter=Meter(hardware), seed=3,
-        note=notes.append, progress=lambda text, done=None: said.append(text), **more,
-    )  # fmt: skip
-    return work, notes, said
+    task = Task(place / "out", scratch, hardware, seed=3, **more)
+    return task, Watch(Meter(hardware), notes.append, lambda text, done=None: said.append(text)), notes, said
 
 
 def _apply(technique, state, place, **more):
-    work, notes, said = _work(place, **more)
-    with work.meter:
-        after = technique.apply(state, work)
-    return after, work, notes, said
+    task, watch, notes, said = _work(place, **more)
+    with watch.meter:
+        after = technique.apply(state, task, watch)
+    return after, watch, notes, said
 
 
 def test_from_tokens_to_a_checkpoint(tokens, tmp_path):
     technique = Pretrain(model=SHAPE, tokens=6_000, batch_tokens=128, micro_batch=4, learning_rate=1e-2, log_every=5)
-    state = State(tokens=tokens)
-    after, work, notes, said = _apply(technique, state, tmp_path / "first")
-    found = artifact.verify(after.checkpoint)
+    state = {"tokens": tokens}
+    after, watch, notes, said = _apply(technique, state, tmp_path / "first")
+    found = artifact.verify(after["checkpoint"])
     assert found.kind == "checkpoint"
     assert found.about["facts"]["trained_tokens"] == 46 * 128
-    log = [json.loads(line) for line in (after.checkpoint / "training.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (after["checkpoint"] / "training.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == 46
     assert log[-1]["loss"] < 4.5 < log[0]["loss"]
-    assert work.meter.flops == pytest.approx(counts.training_flops(ModelConfig(vocabulary=257, **SHAPE), 46 * 128))
+    assert watch.meter.flops == pytest.approx(counts.training_flops(ModelConfig(vocabulary=257, **SHAPE), 46 * 128))
     assert "parameters on cpu: 46 steps of 8 x 16 tokens" in notes[0]
     assert "step 46/46" in said[-1]
 
     from shoestring.model import load
 
-    model, tokenizer = load(after.checkpoint)
+    model, tokenizer = load(after["checkpoint"])
     assert model.config.width == 32
     assert tokenizer.vocabulary == 257
     again, *_ = _apply(technique, state, tmp_path / "second")
-    assert found.files == artifact.manifest(again.checkpoint).files
+    assert found.files == artifact.manifest(again["checkpoint"]).files
 
 
 def test_a_plan_is_followed_and_settings_win_over_it(tokens, tmp_path):
@@ -96,9 +93,9 @@ def test_a_plan_is_followed_and_settings_win_over_it(tokens, tmp_path):
     with artifact.writing(place, "plan") as folder:
         (folder / "plan.json").write_text(_plan(steps=12, warmup=2, decay=4, tokens=12 * 128).model_dump_json())
     assert read_plan(place).steps == 12
-    after, _, _, said = _apply(Pretrain(), State(tokens=tokens, plan=place), tmp_path / "auto")
+    after, _, _, said = _apply(Pretrain(), {"tokens": tokens, "plan": place}, tmp_path / "auto")
     assert "step 12/12" in said[-1]
-    assert artifact.manifest(after.checkpoint).about["plan"]["batch"] == 8
+    assert artifact.manifest(after["checkpoint"]).about["plan"]["batch"] == 8
     plan = Pretrain(steps=50, learning_rate=0.5, batch_tokens=80).resolve(1e6, 300, _plan(), "cpu")
     assert (plan.steps, plan.learning_rate, plan.batch, plan.micro_batch) == (50, 0.5, 5, 1)
     assert (plan.warmup, plan.decay, plan.tokens) == (5, 10, 50 * 80)
@@ -126,16 +123,6 @@ def test_predict_follows_the_sketch():
     assert longer.usage.seconds.value == pytest.approx(2 * prediction.usage.seconds.value, rel=0.01)
 
 
-def test_the_budget_leaves_a_limit(tokens, tmp_path):
-    technique = Pretrain(model=SHAPE, steps=20, batch_tokens=64)
-    sketch = Sketch(remaining=Budget(time=100.0), tokens=1e5, vocabulary=257)
-    sketch = sketch.with_(rest=lambda after: Pretrain(model=SHAPE, steps=20).predict(after, find("cpu")).usage)
-    work, *_ = _work(tmp_path, sketch=sketch)
-    assert 90 < technique.seconds_left(work) < 100
-    work, *_ = _work(tmp_path)
-    assert technique.seconds_left(work) is None
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -161,7 +148,7 @@ def test_what_is_missing_is_said(tokens, tmp_path):
     with pytest.raises(SettingError, match="tokens: must be given"):
         Pretrain(model=SHAPE).predict(Sketch(vocabulary=300), find("cpu"))
     with pytest.raises(SettingError, match="100 is less than the tokens' 257"):
-        _apply(Pretrain(model={**SHAPE, "vocabulary": 100}), State(tokens=tokens), tmp_path)
+        _apply(Pretrain(model={**SHAPE, "vocabulary": 100}), {"tokens": tokens}, tmp_path)
     with pytest.raises(SettingError, match="must hold one sequence of 16 tokens, got 3"):
         Pretrain(model=SHAPE, batch_tokens=3).resolve(1e5, 300, None, "cpu")
     with pytest.raises(SettingError, match="more than its 10 steps"):

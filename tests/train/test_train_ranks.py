@@ -20,7 +20,7 @@ from shoestring.architecture import ModelConfig
 from shoestring.errors import SettingError
 from shoestring.measure import Meter, find
 from shoestring.model import Transformer
-from shoestring.technique import State, Work
+from shoestring.technique import Task, Watch
 from shoestring.tokenizer import Tokenizer
 from shoestring.train import Around, Callback, KeepZeros, Plan, Pretrain, Training, journal, train
 from shoestring.train.parallel.layout import Layout, join
@@ -109,11 +109,11 @@ def pretrained(rank: int, ranks: int, folder: Path) -> None:
         store = distributed.FileStore(str(folder / "store"), ranks)
         distributed.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
     hardware = find("cpu")
-    work = Work(folder / "out", folder / "scratch", hardware, "cpu", Meter(hardware), seed=3, note=lambda text: None)
+    task, watch = Task(folder / "out", folder / "scratch", hardware, seed=3), Watch(Meter(hardware), lambda text: None)
     shape = {"width": 32, "layers": 2, "heads": 2, "context": 16}
     technique = Pretrain(model=shape, steps=4, batch_tokens=64, micro_batch=2, learning_rate=1e-2, log_every=1)
-    with work.meter:
-        technique.apply(State(tokens=folder.parent / "tokens"), work)
+    with watch.meter:
+        technique.apply({"tokens": folder.parent / "tokens"}, task, watch)
     if ranks > 1:
         distributed.destroy_process_group()
 

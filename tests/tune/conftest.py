@@ -13,7 +13,7 @@ from shoestring import artifact
 from shoestring.architecture import ModelConfig
 from shoestring.measure import Hardware, Meter
 from shoestring.model import Transformer, save
-from shoestring.technique import State, Work
+from shoestring.technique import State, Task, Watch
 from shoestring.tokenizer import Tokenizer
 from shoestring.tokenizer.fast import GPT2
 
@@ -47,16 +47,16 @@ def state(tmp_path: Path, tokenizer: Tokenizer, model: Transformer) -> State:
             np.save(folder / f"{side}.offsets.npy", np.array([0, len(flat)], dtype="<i8"))
         tokenizer.save(folder)
     save(model, tokenizer, tmp_path / "base")
-    return State(checkpoint=tmp_path / "base", tokens=tmp_path / "tokens")
+    return {"checkpoint": tmp_path / "base", "tokens": tmp_path / "tokens"}
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Callable[..., Work]:
-    def make(name: str = "out", **more: object) -> Work:
+def work(tmp_path: Path) -> Callable[..., tuple[Task, Watch]]:
+    def make(name: str = "out", **more: object) -> tuple[Task, Watch]:
         hardware = Hardware("test", "cpu", {"fp32": 1e11, "bf16": 1e11}, 1e10, 1e9, 10.0, 0.1)
         notes: list[str] = []
-        made = Work(tmp_path / name, tmp_path / f"{name}.scratch", hardware, "cpu", Meter(hardware), note=notes.append, **more)
-        made.scratch.mkdir()
+        made = Task(tmp_path / name, tmp_path / f"{name}.scratch", hardware, **more), Watch(Meter(hardware), notes.append)
+        made[0].scratch.mkdir()
         return made
 
     return make

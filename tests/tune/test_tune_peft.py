@@ -15,7 +15,7 @@ import torch
 from shoestring.architecture import ModelConfig
 from shoestring.errors import FileError, SettingError, ShoestringError
 from shoestring.model import Pretrained, Transformer, load, load_model, read_config, save
-from shoestring.technique import State, Work
+from shoestring.technique import State, Task, Watch
 from shoestring.tokenizer import Tokenizer
 from shoestring.tune import LoRA, add_lora, load_adapter, merge, merge_adapter, save_adapter
 from tests.tune.test_tune_adapter import packed, stir
@@ -96,7 +96,7 @@ def test_gpt2s_joined_matrix(tmp_path: Path, tokenizer: Tokenizer) -> None:
 
 
 def test_a_folder_with_an_adapter_is_a_model(
-    adapter: Path, base: Path, caplog: pytest.LogCaptureFixture, work: Callable[..., Work], tmp_path: Path
+    adapter: Path, base: Path, caplog: pytest.LogCaptureFixture, work: Callable[..., tuple[Task, Watch]], tmp_path: Path
 ) -> None:
     beside = load_model(base)
     load_adapter(beside, adapter)
@@ -109,7 +109,7 @@ def test_a_folder_with_an_adapter_is_a_model(
     assert read_config(adapter) == merged.config
     step = Pretrained(source=str(adapter))
     key = step.outside()
-    made = step.apply(State(), work("taken")).checkpoint
+    made = step.apply({}, *work("taken"))["checkpoint"]
     torch.testing.assert_close(load_model(made)(BATCH_BT), expected, rtol=1e-4, atol=1e-5)
     shutil.rmtree(base)
     save(Transformer(merged.config).initialise(9), tokenizer, base)
@@ -157,18 +157,20 @@ def test_zeros_that_were_kept_stay(tmp_path: Path, tokenizer: Tokenizer, model: 
     assert (again.blocks[1].feed_forward.up.weight[:, ::2] == 0).all()
 
 
-def test_the_base_that_is_named(tmp_path: Path, base: Path, state: State, work: Callable[..., Work]) -> None:
+def test_the_base_that_is_named(tmp_path: Path, base: Path, state: State, work: Callable[..., tuple[Task, Watch]]) -> None:
     """The source, by way of a step's folder that may be removed; none where the weights are no longer the source's."""
-    taken = Pretrained(source=str(base)).apply(State(), work("taken"))
-    tuned = LoRA(steps=1, batch=1, context=16).apply(State(checkpoint=taken.checkpoint, tokens=state.tokens), work("tuned"))
-    named = json.loads((tuned.checkpoint / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    taken = Pretrained(source=str(base)).apply({}, *work("taken"))
+    tuned = LoRA(steps=1, batch=1, context=16).apply(
+        {"checkpoint": taken["checkpoint"], "tokens": state["tokens"]}, *work("tuned")
+    )
+    named = json.loads((tuned["checkpoint"] / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert named == str(base)
-    shutil.rmtree(taken.checkpoint)
+    shutil.rmtree(taken["checkpoint"])
     with torch.no_grad():
         torch.testing.assert_close(
-            load_model(tuned.checkpoint / "adapter")(BATCH_BT), load_model(tuned.checkpoint)(BATCH_BT), rtol=1e-4, atol=1e-4
+            load_model(tuned["checkpoint"] / "adapter")(BATCH_BT), load_model(tuned["checkpoint"])(BATCH_BT), rtol=1e-4, atol=1e-4
         )
-    again = load_model(tuned.checkpoint)  # changed since it was read
+    again = load_model(tuned["checkpoint"])  # changed since it was read
     add_lora(again)
     save_adapter(again, tmp_path / "second")
     assert json.loads((tmp_path / "second" / "adapter_config.json").read_text())["base_model_name_or_path"] is None

@@ -134,8 +134,8 @@ def _on_model(
     steps = [{"pretrained": {"source": source}}, *steps, {technique: settings}]
     recipe = recipes.build({"name": technique, "steps": steps, "quality": False})
     with Live() as live:
-        done = recipes.run(recipe, place / "run", watch=live)
-    made = done.state.need("checkpoint", technique)
+        done = recipes.run(recipe, place / "run", observer=live)
+    made = done.state["checkpoint"]
     made.rename(artifact.vacant(out))
     shutil.rmtree(place)
     row = done.rows[-1]

@@ -68,7 +68,7 @@ def compose(
     loaded = recipes.load_recipe(recipe, sets or [])
     place = out or Path("runs") / f"{loaded.name}-compose"
     with Live() as live:
-        found = explore.compose(loaded, [name.strip() for name in factors.split(",")], place, repeats=repeats, watch=live)
+        found = explore.compose(loaded, [name.strip() for name in factors.split(",")], place, repeats=repeats, observer=live)
     page = room.write(place)
     say(json, {**found.to_json(), "report": str(page)}, f"{explore.text(found)}\n{page}")
 
@@ -124,7 +124,7 @@ def _run(recipe: Any, out: Path | None, json: bool) -> None:
     with Live() as live:
         if limits := recipes.limits(recipe.budget):
             live.note(f"budget: {limits}")
-        done = recipes.run(recipe, place, watch=live)
+        done = recipes.run(recipe, place, observer=live)
     page, unwritten = place / "report.html", None
     try:
         room.write(place)
@@ -133,7 +133,7 @@ def _run(recipe: Any, out: Path | None, json: bool) -> None:
     broken = recipes.broken(recipe.budget, done.used)
     if json:
         rows = [row.to_json() for row in done.rows]
-        model = None if done.state.checkpoint is None else str(done.state.checkpoint)
+        model = str(done.state["checkpoint"]) if "checkpoint" in done.state else None
         report = None if unwritten else str(page)
         record = {"run": str(place), "model": model, "report": report, "used": done.used.to_json(), "ledger": rows}
         say(True, {**record, "broken": broken}, "")
@@ -141,8 +141,8 @@ def _run(recipe: Any, out: Path | None, json: bool) -> None:
         room.print_table(place)
         if unwritten is None:
             print(f"report:  {page}")
-        if done.state.checkpoint is not None:
-            print("\n".join(_next_steps(place, done.state.checkpoint)))
+        if "checkpoint" in done.state:
+            print("\n".join(_next_steps(place, done.state["checkpoint"])))
     for line in broken:
         print(f"shoestring: {line}", file=sys.stderr)
     if unwritten is not None:

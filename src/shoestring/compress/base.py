@@ -23,7 +23,7 @@ from shoestring.files import to_json
 from shoestring.measure import Hardware
 from shoestring.model import Transformer, load, write
 from shoestring.progress import Progress, showing, silent
-from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work
+from shoestring.technique import FileName, Prediction, Sketch, State, Task, Technique, Watch, need
 
 LENGTH = 512
 """Tokens of a calibration sequence."""
@@ -37,21 +37,21 @@ class Compression(Technique):
     """A technique that changes the blocks' matrices of a model; embedding, head and norms are left alone."""
 
     room: ClassVar[str] = "compress"
-    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
-    gives: ClassVar[Part] = "checkpoint"
+    reads: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    gives: ClassVar[str] = "checkpoint"
     version: ClassVar[int] = 2
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         """Compress the newest checkpoint."""
-        model, tokenizer = load(state.need("checkpoint", self.name), device=work.device, progress=work.progress)
+        model, tokenizer = load(need(state, "checkpoint", self.name), device=task.device, progress=watch.progress)
         self.check(model)
-        report = self._run(model, state, work, tokenizer)
+        report = self._run(model, state, task, watch, tokenizer)
         kept = {key: value for key, value in report.items() if key not in ("settings", "matrices")}
         about: dict[str, Any] = {"settings": report["settings"], "report": kept}
-        with artifact.writing(work.out, "checkpoint", about) as folder:
+        with artifact.writing(task.out, "checkpoint", about) as folder:
             about["facts"] = write(model.cpu(), tokenizer, folder)
             artifact.write_whole(folder / "compression.json", to_json(report) + "\n")
-        return state.with_("checkpoint", work.out)
+        return {**state, "checkpoint": task.out}
 
     def check(self, model: Transformer) -> None:
         """Refuse, before any work, a model that this technique can't work on.
@@ -66,7 +66,7 @@ class Compression(Technique):
         return self
 
     @abstractmethod
-    def _run(self, model: Transformer, state: State, work: Work, tokenizer: Any) -> dict[str, Any]:
+    def _run(self, model: Transformer, state: State, task: Task, watch: Watch, tokenizer: Any) -> dict[str, Any]:
         """Call `apply_to` with what the step has at hand."""
 
 
@@ -124,8 +124,8 @@ class Weights(Compression):
     def _passes(self) -> float:
         return 1.0
 
-    def _run(self, model: Transformer, state: State, work: Work, tokenizer: Any) -> dict[str, Any]:
-        return self.apply_to(model, progress=work.progress, note=work.note)
+    def _run(self, model: Transformer, state: State, task: Task, watch: Watch, tokenizer: Any) -> dict[str, Any]:
+        return self.apply_to(model, progress=watch.progress, note=watch.note)
 
 
 class Calibrated(Compression):
@@ -134,7 +134,7 @@ class Calibrated(Compression):
     Calibration is drawn from the tokens that the recipe has, or from a text of the user's.
     """
 
-    uses: ClassVar[tuple[Part, ...]] = ("tokens",)
+    uses: ClassVar[tuple[str, ...]] = ("tokens",)
     version: ClassVar[int] = 3
 
     calibration: FileName | None = None
@@ -208,15 +208,15 @@ class Calibrated(Compression):
     def _method(self, note: Note) -> Method:
         """What this technique does with a group of matrices."""
 
-    def _run(self, model: Transformer, state: State, work: Work, tokenizer: Any) -> dict[str, Any]:
+    def _run(self, model: Transformer, state: State, task: Task, watch: Watch, tokenizer: Any) -> dict[str, Any]:
         length = self.tokens_of_each(model.config)
         tokens_NT = drawing.draw(
-            tokenizer, self.samples, length, work.seed, self.name, _path(self.calibration), state.tokens, work.note
+            tokenizer, self.samples, length, task.seed, self.name, _path(self.calibration), state.get("tokens"), watch.note
         )
-        restart = Restart(work.scratch / "walk", note=work.note)
-        report = self.apply_to(model, tokens_NT, work.progress, work.note, restart)
+        restart = Restart(task.scratch / "walk", note=watch.note)
+        report = self.apply_to(model, tokens_NT, watch.progress, watch.note, restart)
         walked = cost.walk_flops(model.config, tokens_NT.shape[0], tokens_NT.shape[1], self._grams())
-        work.meter.count(flops=walked + cost.solver_flops(model.config, self._grids()))
+        watch.meter.count(flops=walked + cost.solver_flops(model.config, self._grids()))
         return report
 
     def _grams(self) -> bool:

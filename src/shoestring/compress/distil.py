@@ -25,7 +25,7 @@ from shoestring.data.batch import IGNORED, Batch
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import Inputs, Transformer, hidden, load, load_model
-from shoestring.technique import Part, Prediction, Sketch, State, StepName, Work
+from shoestring.technique import Prediction, Sketch, State, StepName, Task, Watch, need
 from shoestring.train import Around, KeepZeros, Loss, Objective, Plan, Training
 from shoestring.train.chunked import chunked
 from shoestring.train.loop import Log
@@ -72,7 +72,7 @@ class Distil(Trained):
     row: ClassVar[str] = "K1, I5"
     paper: ClassVar[str] = "1503.02531"
     saves: ClassVar[tuple[str, ...]] = ("data", "computation")
-    reads: ClassVar[tuple[Part, ...]] = ("checkpoint", "tokens")
+    reads: ClassVar[tuple[str, ...]] = ("checkpoint", "tokens")
     version: ClassVar[int] = 3
 
     teacher: StepName
@@ -156,29 +156,29 @@ class Distil(Trained):
         loss = objective(teacher, Mix(self.kind, self.temperature, self.alpha))
         return Lesson(student, loader, plan, settings, loss, (keep,), **more)
 
-    def lesson(self, state: State, work: Work) -> Lesson:
+    def lesson(self, state: State, task: Task, watch: Watch) -> Lesson:
         """The newest checkpoint, its teacher, and the tokens."""
         from shoestring.data.loader import Loader as Windows
 
-        student, tokenizer = load(state.need("checkpoint", self.name), device=work.device, progress=work.progress)
-        teacher = load_model(self._teacher(work), device=work.device, progress=work.progress)
-        opened = fitting(state.need("tokens", self.name), student.config.vocabulary, self.name)
+        student, tokenizer = load(need(state, "checkpoint", self.name), device=task.device, progress=watch.progress)
+        teacher = load_model(self._teacher(task), device=task.device, progress=watch.progress)
+        opened = fitting(need(state, "tokens", self.name), student.config.vocabulary, self.name)
         length = self.length(student.config)
-        steps, batch = self.steps(work.sketch.trained_tokens, length)
+        steps, batch = self.steps(task.sketch.trained_tokens, length)
         return self.taught(
             student,
             teacher,
-            Windows(opened.train, opened.train_offsets, batch, length, work.seed + 1),
+            Windows(opened.train, opened.train_offsets, batch, length, task.seed + 1),
             steps,
-            work.note,
+            watch.note,
             flops=training_flops(student.config, batch * length, length) + forward_flops(teacher.config, batch * length, length),
             tokenizer=tokenizer,
-            learned=work.sketch.trained_tokens,
+            learned=task.sketch.trained_tokens,
             about={"settings": self.model_dump(mode="json")},
         )
 
-    def _teacher(self, work: Work) -> Any:
-        made = work.earlier.get(self.teacher)
-        if made is None or made.checkpoint is None:
+    def _teacher(self, task: Task) -> Any:
+        made = task.earlier.get(self.teacher, {})
+        if "checkpoint" not in made:
             raise SettingError(f"distil.teacher: the step {self.teacher!r} makes no checkpoint; name one that does")
-        return made.checkpoint
+        return made["checkpoint"]

@@ -23,7 +23,7 @@ from shoestring.data import cost, documents, kinds, readers, stdlib
 from shoestring.data.readers import Document
 from shoestring.errors import FileError
 from shoestring.measure import Hardware
-from shoestring.technique import Outside, Part, Prediction, Sketch, State, Technique, Word, Work
+from shoestring.technique import Outside, Prediction, Sketch, State, Task, Technique, Watch, Word
 
 
 def read(
@@ -107,7 +107,7 @@ class Corpus(Technique):
     version: ClassVar[int] = 2
     room: ClassVar[str] = "data"
     row: ClassVar[str] = ""
-    gives: ClassVar[Part] = "corpus"
+    gives: ClassVar[str] = "corpus"
 
     source: Source | tuple[Source, ...] = stdlib.NAME
     """"python-stdlib" or a path, or several."""
@@ -132,12 +132,12 @@ class Corpus(Technique):
         usage = cost.step_usage("corpus", size, hardware, given.count(stdlib.NAME))
         return Prediction(usage, sketch.with_(text_bytes=size * kept, documents=count * kept))
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         """Read, write, record where it came from."""
         record: dict[str, Any] = {}
         digest, drops, left_out = hashlib.sha256(), Counter[str](), Counter[str]()
-        work.progress(f"corpus: reading {self.source}")
-        with artifact.writing(work.out, "corpus", record) as folder:
+        watch.progress(f"corpus: reading {self.source}")
+        with artifact.writing(task.out, "corpus", record) as folder:
             found = read(self.source, self.sources, self.limit, drops, self.field, left_out)
             totals = documents.write(batches(found, digest), folder / documents.FILE)
             if not totals.sources:
@@ -146,9 +146,9 @@ class Corpus(Technique):
             record |= totals.about() | {"drops": dict(sorted(drops.items())), "origin": origin}
             record["files_left_out"] = dict(sorted(left_out.items()))
         if left_out:
-            work.note(kinds.left_out_note(self.name, left_out))
-        work.note(f"corpus: {record['documents']:,} documents, {record['bytes'] / 1e6:.2f} MB of {_listed(record['sources'])}")
-        return state.with_("corpus", work.out)
+            watch.note(kinds.left_out_note(self.name, left_out))
+        watch.note(f"corpus: {record['documents']:,} documents, {record['bytes'] / 1e6:.2f} MB of {_listed(record['sources'])}")
+        return {**state, "corpus": task.out}
 
 
 def _sample(found: Iterator[Document], limit: int, drops: Counter[str]) -> Iterator[Document]:

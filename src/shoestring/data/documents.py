@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from shoestring import artifact
 from shoestring.errors import FileError
-from shoestring.technique import State, Work
+from shoestring.technique import State, Task, Watch, need
 
 FILE = "documents.parquet"
 DROPS = "drops.parquet"
@@ -116,7 +116,7 @@ def ids(file: Path, orders: set[int]) -> dict[int, str]:
 
 
 def keep(
-    state: State, work: Work, who: str, find: Callable[[Path], dict[int, Drop]], more: dict[str, Any] | None = None
+    state: State, task: Task, watch: Watch, who: str, find: Callable[[Path], dict[int, Drop]], more: dict[str, Any] | None = None
 ) -> State:
     """The machinery of every step that drops documents: write those without a reason, count and sample the others.
 
@@ -128,13 +128,13 @@ def keep(
     Raises:
         FileError: every document would go.
     """
-    corpus = state.need("corpus", who)
+    corpus = need(state, "corpus", who)
     source = parquet(corpus)
     before = about(corpus)
-    work.progress(f"{who}: {before['documents']:,} documents, {before['bytes'] / 1e6:.1f} MB")
+    watch.progress(f"{who}: {before['documents']:,} documents, {before['bytes'] / 1e6:.1f} MB")
     dropped = find(source)
     record: dict[str, Any] = {}
-    with artifact.writing(work.out, "corpus", record) as folder:
+    with artifact.writing(task.out, "corpus", record) as folder:
         totals = _without(source, folder / FILE, np.fromiter(dropped, np.int64, len(dropped)))
         if not totals.sources:
             counts = ", ".join(f"{reason}: {count}" for reason, count in _counts(dropped).items())
@@ -142,8 +142,8 @@ def keep(
         _write_drops(source, dropped, folder / DROPS)
         record |= totals.about() | {"drops": _counts(dropped), "origin": before.get("origin", {})} | (more or {})
     lost = before["bytes"] - record["bytes"]
-    work.note(f"{who}: dropped {len(dropped):,} of {before['documents']:,} documents, {lost / 1e6:.2f} MB")
-    return state.with_("corpus", work.out)
+    watch.note(f"{who}: dropped {len(dropped):,} of {before['documents']:,} documents, {lost / 1e6:.2f} MB")
+    return {**state, "corpus": task.out}
 
 
 def _without(source: Path, target: Path, dropped: np.ndarray) -> Totals:

@@ -14,7 +14,7 @@ import numpy as np
 from shoestring.data import cost, documents
 from shoestring.data.documents import Drop
 from shoestring.measure import Hardware
-from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work
+from shoestring.technique import Prediction, Sketch, State, Task, Technique, Watch
 
 
 def duplicates(table: Any) -> dict[int, int]:
@@ -48,14 +48,14 @@ class Exact(Technique):
     row: ClassVar[str] = "D1"
     paper: ClassVar[str] = "2107.06499"
     saves: ClassVar[tuple[str, ...]] = ("computation", "data", "storage")
-    reads: ClassVar[tuple[Part, ...]] = ("corpus",)
-    gives: ClassVar[Part] = "corpus"
+    reads: ClassVar[tuple[str, ...]] = ("corpus",)
+    gives: ClassVar[str] = "corpus"
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """Time from bytes; the share that stays is assumed."""
         return cost.filtering("exact", sketch, hardware)
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         """Hash, find copies, keep the first."""
         from shoestring.data import engine
 
@@ -64,4 +64,4 @@ class Exact(Technique):
             names = documents.ids(source, set(copies.values()))
             return {order: Drop("exact duplicate", f"of {names[first]}") for order, first in copies.items()}
 
-        return documents.keep(state, work, self.name, find)
+        return documents.keep(state, task, watch, self.name, find)

@@ -24,7 +24,7 @@ from pydantic import Field
 from shoestring.data import cost, documents, near
 from shoestring.data.documents import Drop
 from shoestring.measure import Hardware
-from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work
+from shoestring.technique import Prediction, Sketch, State, Task, Technique, Watch
 
 Units = Literal["auto", "words", "characters"]
 Keep = Literal["first", "longest"]
@@ -134,8 +134,8 @@ class MinHash(Technique):
     row: ClassVar[str] = "D1"
     paper: ClassVar[str] = "2107.06499"
     saves: ClassVar[tuple[str, ...]] = ("computation", "data", "storage")
-    reads: ClassVar[tuple[Part, ...]] = ("corpus",)
-    gives: ClassVar[Part] = "corpus"
+    reads: ClassVar[tuple[str, ...]] = ("corpus",)
+    gives: ClassVar[str] = "corpus"
 
     threshold: float = Field(default=0.8, ge=0.3, le=1.0)
     """Jaccard similarity from which two documents are near-duplicates."""
@@ -151,7 +151,7 @@ class MinHash(Technique):
         """Time from bytes; the share that stays is assumed."""
         return cost.filtering("minhash", sketch, hardware)
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         """Find what is similar, drop what one that stays stands for."""
         from shoestring.data import engine
 
@@ -163,14 +163,14 @@ class MinHash(Technique):
             counts = {"candidates": found.candidates, "one_shingle": found.short}
             more["minhash"] = {"bands": bands, "rows": rows, **counts, "precision": 1.0, "precision_of": PRECISION}
             if found.short > MANY * len(found.orders):
-                work.note(
+                watch.note(
                     f"{self.name}: {found.short:,} of {len(found.orders):,} documents have one shingle or none: up to "
                     f"{self.shingle} words, so that only the same words make them duplicates; a smaller `shingle`, or "
                     "`units: characters`, compares more of them"
                 )
             return drops(found, source)
 
-        return documents.keep(state, work, self.name, duplicates, more)
+        return documents.keep(state, task, watch, self.name, duplicates, more)
 
 
 def drops(found: Found, source: Path) -> dict[int, Drop]:

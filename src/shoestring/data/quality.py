@@ -26,7 +26,7 @@ from shoestring.data.documents import Drop
 from shoestring.data.gopher import GOPHER, RuleSet
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
-from shoestring.technique import Part, Prediction, Sketch, State, Technique, Word, Work
+from shoestring.technique import Prediction, Sketch, State, Task, Technique, Watch, Word, need
 
 CODE = "code"
 """The source that rules for prose leave alone unless they are told otherwise."""
@@ -53,8 +53,8 @@ class Quality(Technique):
     row: ClassVar[str] = "D2"
     paper: ClassVar[str] = "2112.11446"
     saves: ClassVar[tuple[str, ...]] = ("computation", "data", "storage")
-    reads: ClassVar[tuple[Part, ...]] = ("corpus",)
-    gives: ClassVar[Part] = "corpus"
+    reads: ClassVar[tuple[str, ...]] = ("corpus",)
+    gives: ClassVar[str] = "corpus"
 
     rules: Annotated[str, OneOf(RULE_SETS)] = "gopher"
     """The set of rules."""
@@ -65,7 +65,7 @@ class Quality(Technique):
         """Time from bytes; the share that stays is assumed."""
         return cost.filtering("quality", sketch, hardware)
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         """Judge each document, keep what passes.
 
         Raises:
@@ -73,7 +73,7 @@ class Quality(Technique):
         """
         from shoestring.data import engine
 
-        there = documents.about(state.need("corpus", self.name))["sources"]
+        there = documents.about(need(state, "corpus", self.name))["sources"]
         judged = [name for name in there if name != CODE] if self.sources is None else list(self.sources)
         missing = sorted(set(judged) - set(there))
         if missing:
@@ -83,4 +83,4 @@ class Quality(Technique):
             failed = failures(engine.read(source), judged, RULE_SETS[self.rules]) if judged else {}
             return {order: Drop(rule) for order, rule in failed.items()}
 
-        return documents.keep(state, work, self.name, find, {"judged": judged})
+        return documents.keep(state, task, watch, self.name, find, {"judged": judged})

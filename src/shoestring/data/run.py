@@ -12,16 +12,18 @@ from shoestring.data.corpus import Corpus
 from shoestring.drafts import drafting
 from shoestring.errors import FileError, SettingError, file_error
 from shoestring.measure import Hardware, Meter
-from shoestring.technique import State, Technique, Work
+from shoestring.technique import State, Task, Technique, Watch
 
 
-def run_on_files(technique: Technique, source: Path, out: Path, hardware: Hardware, **work: Any) -> dict[str, Any]:
+def run_on_files(
+    technique: Technique, source: Path, out: Path, hardware: Hardware, seed: int = 0, **watch: Any
+) -> dict[str, Any]:
     """Apply a technique of this room to `source` and make the artifact `out`.
 
     Args:
         source: a corpus artifact, or text, JSON lines, Parquet or a folder of them, which is read as a corpus first.
         out: the new artifact; an artifact that stands there is replaced, anything else is left alone.
-        work: further fields of `Work`, such as `note`, `progress` or `seed`.
+        watch: further fields of `Watch`, such as `note` or `progress`.
 
     Returns:
         {"kind", "path", "bytes", "about"} of the new artifact.
@@ -38,20 +40,19 @@ def run_on_files(technique: Technique, source: Path, out: Path, hardware: Hardwa
         raise FileError(f"{out}: is the input as well; choose another name for the output")
     try:
         with drafting(out.with_name(f"{out.name}.scratch")) as scratch, Meter(hardware) as meter:
-            base = Work(out=out, scratch=scratch, hardware=hardware, device="cpu", meter=meter, **work)
-            _apply(technique, source, base)
+            _apply(technique, source, Task(out, scratch, hardware.with_(device="cpu"), seed), Watch(meter, **watch))
     except OSError as error:
         raise file_error(out, error) from error
     found = artifact.manifest(out)
     return {"kind": found.kind, "path": str(out), "bytes": found.bytes, "about": found.about}
 
 
-def _apply(technique: Technique, source: Path, work: Work) -> None:
+def _apply(technique: Technique, source: Path, task: Task, watch: Watch) -> None:
     if isinstance(technique, Corpus):
-        technique.model_copy(update={"source": str(source)}).apply(State(), work)
+        technique.model_copy(update={"source": str(source)}).apply({}, task, watch)
         return
     if (source / MANIFEST).is_file():
-        state = State(corpus=source)
+        state: State = {"corpus": source}
     else:
-        state = Corpus(source=str(source)).apply(State(), replace(work, out=work.scratch / "corpus"))
-    technique.apply(state, work)
+        state = Corpus(source=str(source)).apply({}, replace(task, out=task.scratch / "corpus"), watch)
+    technique.apply(state, task, watch)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from shoestring import artifact
 from shoestring.errors import FileError, nearest, shown
-from shoestring.technique import State, Work
+from shoestring.technique import State, Task
 
 FOLDER = "scores"
 NUMBER, EMBEDDING = pa.float64(), pa.list_(pa.float32())
@@ -27,7 +27,12 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 def write(
-    state: State, work: Work, name: str, values: Iterable[tuple[list[str], list[Any]]], type_: pa.DataType = NUMBER, **about: Any
+    state: State,
+    task: Task,
+    name: str,
+    values: Iterable[tuple[list[str], list[Any]]],
+    type_: pa.DataType = NUMBER,
+    **about: Any,
 ) -> State:
     """Make an artifact of the scores so far and a new one, which replaces one of its name.
 
@@ -38,10 +43,11 @@ def write(
     """
     if not NAME.fullmatch(name):
         raise ValueError(f"a score's name is lower case letters, digits and _, got {name!r}")
-    earlier = {} if state.scores is None else {key: state.scores / FOLDER / f"{key}.parquet" for key in names(state.scores)}
-    known: dict[str, Any] = {} if state.scores is None else artifact.manifest(state.scores).about["scores"]
+    there = state.get("scores")
+    earlier = {} if there is None else {key: there / FOLDER / f"{key}.parquet" for key in names(there)}
+    known: dict[str, Any] = {} if there is None else artifact.manifest(there).about["scores"]
     schema = pa.schema([("id", pa.string()), ("value", type_)])
-    with artifact.writing(work.out, "scores", {"scores": {**known, name: about}}) as folder:
+    with artifact.writing(task.out, "scores", {"scores": {**known, name: about}}) as folder:
         (folder / FOLDER).mkdir()
         for key, file in earlier.items():
             if key != name:
@@ -49,7 +55,7 @@ def write(
         with pq.ParquetWriter(folder / FOLDER / f"{name}.parquet", schema, compression="zstd") as writer:
             for ids, found in values:
                 writer.write_table(pa.table([pa.array(ids, pa.string()), pa.array(found, type_)], schema=schema))
-    return state.with_("scores", work.out)
+    return {**state, "scores": task.out}
 
 
 def names(scores: Path) -> list[str]:

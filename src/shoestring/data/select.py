@@ -23,7 +23,7 @@ from shoestring.data import cost, documents, scores
 from shoestring.data.documents import Drop
 from shoestring.data.rules import RULES, Scored
 from shoestring.measure import Hardware
-from shoestring.technique import Part, Prediction, Sketch, State, Technique, Word, Work
+from shoestring.technique import Prediction, Sketch, State, Task, Technique, Watch, Word, need
 
 
 class Select(Technique):
@@ -34,8 +34,8 @@ class Select(Technique):
     row: ClassVar[str] = "D3"
     paper: ClassVar[str] = "2309.04564"
     saves: ClassVar[tuple[str, ...]] = ("computation", "data", "storage")
-    reads: ClassVar[tuple[Part, ...]] = ("corpus", "scores")
-    gives: ClassVar[Part] = "corpus"
+    reads: ClassVar[tuple[str, ...]] = ("corpus", "scores")
+    gives: ClassVar[str] = "corpus"
 
     score: Word = "perplexity"
     """Which of the scores, by name."""
@@ -75,21 +75,21 @@ class Select(Technique):
         """Time from bytes; what stays is what is asked for, or assumed."""
         return cost.filtering("select", sketch, hardware, self._share(sketch))
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         """Read the scores, let the rule decide.
 
         Raises:
             FileError: no such score, or a document without it.
         """
-        given = state.need("scores", self.name)
+        given = need(state, "scores", self.name)
 
         def find(source: Path) -> dict[int, Drop]:
-            orders, stay, values = select(source, given, self, work.seed)
+            orders, stay, values = select(source, given, self, task.seed)
             detail = [f"{self.score} {value:.6g}" if values.ndim == 1 else "" for value in values]
             return {int(orders[row]): Drop(self.rule, detail[row]) for row in np.flatnonzero(~stay)}
 
         about = {"select": {"score": self.score, "rule": self.rule}}
-        return documents.keep(state, work, self.name, find, about)
+        return documents.keep(state, task, watch, self.name, find, about)
 
     def _share(self, sketch: Sketch) -> float | None:
         if self.rule not in ("top", "gumbel"):

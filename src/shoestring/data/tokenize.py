@@ -26,7 +26,7 @@ from shoestring.data.tokens import DOCUMENTS, SIDES, Writer
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.progress import Progress
-from shoestring.technique import Outside, Part, Prediction, Sketch, State, Technique, Work
+from shoestring.technique import Outside, Prediction, Sketch, State, Task, Technique, Watch, need
 
 if TYPE_CHECKING:
     from shoestring.tokenizer import Tokenizer
@@ -86,9 +86,9 @@ class Tokenize(Technique):
     row: ClassVar[str] = "D8"
     paper: ClassVar[str] = "1508.07909"
     saves: ClassVar[tuple[str, ...]] = ("computation", "memory")
-    reads: ClassVar[tuple[Part, ...]] = ("corpus",)
-    uses: ClassVar[tuple[Part, ...]] = ("checkpoint", "scores")
-    gives: ClassVar[Part] = "tokens"
+    reads: ClassVar[tuple[str, ...]] = ("corpus",)
+    uses: ClassVar[tuple[str, ...]] = ("checkpoint", "scores")
+    gives: ClassVar[str] = "tokens"
     version: ClassVar[int] = 3
 
     vocabulary: int = Field(default=4096, ge=257, le=1 << 20)
@@ -111,31 +111,31 @@ class Tokenize(Technique):
         known = {"tokens": tokens * (1 - self.heldout), "heldout_tokens": tokens * self.heldout}
         return Prediction(usage, sketch.with_(vocabulary=vocabulary, **known))
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         """Divide the documents, make or open the tokenizer, encode."""
-        source = state.need("corpus", self.name)
+        source = need(state, "corpus", self.name)
         ids = [id_ for batch in documents.read(source, ("id",)) for id_ in batch.column("id").to_pylist()]
         held = heldout_ids(ids, self.heldout)
-        tokenizer = self._tokenizer(state, work, source, held)
+        tokenizer = self._tokenizer(state, watch, source, held)
         record: dict[str, Any] = {}
-        with artifact.writing(work.out, "tokens", record) as folder:
+        with artifact.writing(task.out, "tokens", record) as folder:
             total = documents.about(source)["bytes"]
-            record |= encode(source, folder, tokenizer, held, work.progress, total, state.scores)
+            record |= encode(source, folder, tokenizer, held, watch.progress, total, state.get("scores"))
             tokenizer.save(folder)
-        work.note(
+        watch.note(
             f"tokenize: {record['train_tokens']:,} training and {record['heldout_tokens']:,} held-out tokens, "
             f"vocabulary {tokenizer.vocabulary:,}, {record['train_bytes'] / max(record['train_tokens'], 1):.2f} bytes a token"
         )
-        return state.with_("tokens", work.out)
+        return {**state, "tokens": task.out}
 
-    def _tokenizer(self, state: State, work: Work, source: Path, held: set[str]) -> Tokenizer:
+    def _tokenizer(self, state: State, watch: Watch, source: Path, held: set[str]) -> Tokenizer:
         from shoestring.tokenizer import Tokenizer
 
         if self.tokenizer == "checkpoint":
-            return Tokenizer.open(state.need("checkpoint", "tokenize.tokenizer"))
+            return Tokenizer.open(need(state, "checkpoint", "tokenize.tokenizer"))
         if self.tokenizer != "train":
             return Tokenizer.open(Path(self.tokenizer))
-        work.progress(f"tokenize: training a vocabulary of {self.vocabulary:,}")
+        watch.progress(f"tokenize: training a vocabulary of {self.vocabulary:,}")
         return train_bpe(_training_texts(source, held, int(self.sample * 1e6)), self.vocabulary)
 
 

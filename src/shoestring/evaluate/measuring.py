@@ -35,7 +35,7 @@ from shoestring.files import to_json
 from shoestring.measure import Hardware, Quantity
 from shoestring.model import Transformer
 from shoestring.progress import Progress, silent, under
-from shoestring.technique import FileName, Outside, Part, Prediction, Sketch, State, StepName, Technique, Word, Work
+from shoestring.technique import FileName, Outside, Prediction, Sketch, State, StepName, Task, Technique, Watch, Word, need
 from shoestring.tokenizer import Tokenizer
 
 BITS = "bits_per_byte"
@@ -122,9 +122,9 @@ class Evaluate(Technique):
     room: ClassVar[str] = "evaluate"
     row: ClassVar[str] = "R6"
     paper: ClassVar[str] = "fidelity: 2109.03228"
-    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
-    uses: ClassVar[tuple[Part, ...]] = ("tokens",)
-    gives: ClassVar[Part] = "numbers"
+    reads: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    uses: ClassVar[tuple[str, ...]] = ("tokens",)
+    gives: ClassVar[str] = "numbers"
     version: ClassVar[int] = 3
 
     tasks: tuple[Annotated[str, Outside((BITS,))], ...] = Field((BITS,), min_length=1)
@@ -160,29 +160,29 @@ class Evaluate(Technique):
         models = 1 if self.reference is None else 2
         return Prediction(cost.evaluation_usage(config, tokens, context, models, hardware), sketch)
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         """Measure, and write `numbers.json`, with the windows' losses beside it for a paired comparison."""
         from shoestring import model as models
 
-        model, tokenizer = models.load(state.need("checkpoint", self.name), device=work.device, progress=work.progress)
+        model, tokenizer = models.load(need(state, "checkpoint", self.name), device=task.device, progress=watch.progress)
         reference = None
         if self.reference is not None:
-            earlier = work.earlier[self.reference].need("checkpoint", f"{self.name}.reference ({self.reference})")
-            reference = models.load_model(earlier, device=work.device, progress=work.progress)
-        tokens, what, spread = self._text(state, tokenizer, work) if BITS in self.tasks else (None, "none", False)
+            earlier = need(task.earlier[self.reference], "checkpoint", f"{self.name}.reference ({self.reference})")
+            reference = models.load_model(earlier, device=task.device, progress=watch.progress)
+        tokens, what, spread = self._text(state, tokenizer, watch) if BITS in self.tasks else (None, "none", False)
         context = min(self.context, model.config.context)
         if context < self.context:
-            work.note(f"evaluate: windows of {context} tokens instead of {self.context}: the model's context ends there")
+            watch.note(f"evaluate: windows of {context} tokens instead of {self.context}: the model's context ends there")
         found = _figures(
-            model, tokenizer, tokens, context, self.windows, spread, self._files(), self.limit, reference, work.progress
+            model, tokenizer, tokens, context, self.windows, spread, self._files(), self.limit, reference, watch.progress
         )
         passes = 1 if reference is None else 2
         if found.score is not None:
-            work.meter.count(flops=passes * forward_flops(model.config, found.score.tokens, context))
+            watch.meter.count(flops=passes * forward_flops(model.config, found.score.tokens, context))
         about: dict[str, Any] = {"text": what, "context": context}
         if found.score is not None:
             about["facts"] = {BITS: found.score.bits_per_byte}
-        with artifact.writing(work.out, self.gives, about) as folder:
+        with artifact.writing(task.out, self.gives, about) as folder:
             record = {name: figure.to_json() for name, figure in found.figures.items()}
             artifact.write_whole(folder / "numbers.json", to_json(record) + "\n")
             if found.score is not None:
@@ -190,18 +190,18 @@ class Evaluate(Technique):
                 artifact.write_whole(folder / WINDOWS, to_json(lists, indent=None) + "\n")
             if found.right:
                 artifact.write_whole(folder / ROWS, to_json(found.right, indent=None) + "\n")
-        return state.with_(self.gives, work.out)
+        return {**state, self.gives: task.out}
 
     def _files(self) -> list[str]:
         return [task for task in self.tasks if task != BITS]
 
-    def _text(self, state: State, tokenizer: Tokenizer, work: Work) -> tuple[np.ndarray, str, bool]:
+    def _text(self, state: State, tokenizer: Tokenizer, watch: Watch) -> tuple[np.ndarray, str, bool]:
         """Tokens to measure on, what they are, and whether windows are spread over them."""
         if self.text is not None:
-            return file_tokens(self.text, tokenizer, self.windows * self.context, self.field, work.note), self.text, False
-        if state.tokens is not None:
-            tokens = heldout_tokens(state.tokens, tokenizer)
+            return file_tokens(self.text, tokenizer, self.windows * self.context, self.field, watch.note), self.text, False
+        if "tokens" in state:
+            tokens = heldout_tokens(state["tokens"], tokenizer)
             if tokens is not None:
                 return tokens, "held-out tokens", True
-            work.note("evaluate: no tokens are held out; measuring on the embedded text instead")
+            watch.note("evaluate: no tokens are held out; measuring on the embedded text instead")
         return embedded_tokens(tokenizer), "embedded: pydoc topics", True

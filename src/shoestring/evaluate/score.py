@@ -25,7 +25,7 @@ from shoestring.architecture.counts import forward_flops
 from shoestring.errors import SettingError
 from shoestring.evaluate import cost
 from shoestring.measure import Hardware
-from shoestring.technique import Part, Prediction, Sketch, State, Technique, Work
+from shoestring.technique import Prediction, Sketch, State, Task, Technique, Watch, need
 
 if TYPE_CHECKING:
     from shoestring.model import Transformer
@@ -43,9 +43,9 @@ class ScoreDocuments(Technique):
     row: ClassVar[str] = "D3"
     paper: ClassVar[str] = "2309.04564"
     saves: ClassVar[tuple[str, ...]] = ("computation", "data")
-    reads: ClassVar[tuple[Part, ...]] = ("corpus", "checkpoint")
-    uses: ClassVar[tuple[Part, ...]] = ("scores",)
-    gives: ClassVar[Part] = "scores"
+    reads: ClassVar[tuple[str, ...]] = ("corpus", "checkpoint")
+    uses: ClassVar[tuple[str, ...]] = ("scores",)
+    gives: ClassVar[str] = "scores"
 
     context: Annotated[int, Field(ge=2)] = 256
     """Tokens of a window; cut to the model's own."""
@@ -64,18 +64,18 @@ class ScoreDocuments(Technique):
         tokens = size / bytes_per_token(config.vocabulary) + count
         return Prediction(cost.evaluation_usage(config, tokens, min(self.context, config.context), 1, hardware), sketch)
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         """Load the model, read the corpus, write the score beside those that are there."""
         from shoestring import model as models
         from shoestring.data import scores
 
-        corpus = state.need("corpus", self.name)
-        model, tokenizer = models.load(state.need("checkpoint", self.name), device=work.device, progress=work.progress)
-        found = self._scored(corpus, model, tokenizer, work)
-        return scores.write(state, work, PERPLEXITY, found, unit="bits per byte", context=self.context, limit=self.limit)
+        corpus = need(state, "corpus", self.name)
+        model, tokenizer = models.load(need(state, "checkpoint", self.name), device=task.device, progress=watch.progress)
+        found = self._scored(corpus, model, tokenizer, watch)
+        return scores.write(state, task, PERPLEXITY, found, unit="bits per byte", context=self.context, limit=self.limit)
 
     def _scored(
-        self, corpus: Path, model: Transformer, tokenizer: Tokenizer, work: Work
+        self, corpus: Path, model: Transformer, tokenizer: Tokenizer, watch: Watch
     ) -> Iterator[tuple[list[str], list[float]]]:
         from shoestring.data import documents
 
@@ -83,9 +83,9 @@ class ScoreDocuments(Technique):
         for batch in documents.read(corpus, ("id", "text")):
             texts = [text[: self.limit] for text in batch.column("text").to_pylist()]
             values, tokens = document_bits(model, tokenizer, texts, context)
-            work.meter.count(flops=forward_flops(model.config, tokens, context))
+            watch.meter.count(flops=forward_flops(model.config, tokens, context))
             done += len(texts)
-            work.progress(f"{self.name}: {done:,} of {total:,} documents", done / total)
+            watch.progress(f"{self.name}: {done:,} of {total:,} documents", done / total)
             yield batch.column("id").to_pylist(), values
 
 

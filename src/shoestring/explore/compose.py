@@ -20,7 +20,7 @@ from shoestring.errors import SettingError, nearest, shown
 from shoestring.explore.composition import Composition, Trial, now
 from shoestring.explore.factorial import Cell, combinations, effects, unusable
 from shoestring.measure import Quantity, total
-from shoestring.recipe import Recipe, Row, Run, Silent, Watch, run
+from shoestring.recipe import Observer, Recipe, Row, Run, Silent, run
 from shoestring.recipe.place import refuse_foreign
 
 MOST_FACTORS = 6
@@ -33,7 +33,7 @@ def compose(
     factors: Sequence[str],
     out: Path,
     store: Path | None = None,
-    watch: Watch | None = None,
+    observer: Observer | None = None,
     repeats: int = 1,
 ) -> Composition:
     """Carry out a recipe with every combination of some steps, present or absent, and compare.
@@ -43,7 +43,7 @@ def compose(
         factors: names of steps, one to six of them.
         out: a folder for `compose.json` and the runs.
         store: where artifacts are kept, `store` beside `out` when not given.
-        watch: who looks on.
+        observer: who looks on.
         repeats: seeds per combination; from two on, intervals come from them.
 
     Raises:
@@ -51,7 +51,7 @@ def compose(
         FileError: `out` holds something that is not a composition's.
         ShoestringError: a run's own complaint.
     """
-    out, watch = Path(out), watch or Silent()
+    out, observer = Path(out), observer or Silent()
     factors = check(recipe, factors)
     if not 1 <= repeats <= MOST_REPEATS:
         raise SettingError(f"repeats: must be from 1 to {MOST_REPEATS}, got {shown(repeats)}")
@@ -62,10 +62,10 @@ def compose(
     for number, (repeat, present) in enumerate(itertools.product(range(repeats), subsets), start=1):
         name = "+".join(factor for factor in factors if factor in present) or "none"
         seed = recipe.seed + repeat
-        watch.note(f"run {number} of {repeats * len(subsets)}: with {name}" + (f", seed {seed}" if repeats > 1 else ""))
+        observer.note(f"run {number} of {repeats * len(subsets)}: with {name}" + (f", seed {seed}" if repeats > 1 else ""))
         folder = out / "runs" / (name if repeats == 1 else f"{name}-seed{seed}")
         shorter = replace(recipe, seed=seed).without([factor for factor in factors if factor not in present])
-        done = run(shorter, folder, store or out.resolve().parent / "store", watch)
+        done = run(shorter, folder, store or out.resolve().parent / "store", observer)
         cell = Cell(frozenset(present), figures(done), repeat)
         reused = sum(row.reused for row in done.rows)
         artifacts = frozenset(row.key for row in done.rows)
@@ -164,5 +164,5 @@ def _paired(cells: list[Cell], judged: Sequence[tuple[list[int], list[float]]]) 
 
 def _last_checkpoint(done: Run) -> Row | None:
     """The row of the step that made the newest checkpoint."""
-    newest = done.state.checkpoint
+    newest = done.state.get("checkpoint")
     return next((row for row in reversed(done.rows) if newest is not None and row.key == newest.name), None)

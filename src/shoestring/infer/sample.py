@@ -26,7 +26,8 @@ from shoestring.measure import Hardware
 from shoestring.measure.counts import both, usage
 from shoestring.model import Transformer
 from shoestring.model.forms import put, to_dense
-from shoestring.technique import Part, Prediction, Sketch, State, Technique, Word, Work
+from shoestring.progress import Progress
+from shoestring.technique import Prediction, Sketch, State, Task, Technique, Watch, Word, need
 from shoestring.tokenizer import Tokenizer
 
 TOKENS_PER_PROMPT = 12
@@ -41,8 +42,8 @@ class Sample(Technique):
     row: ClassVar[str] = "C3"
     paper: ClassVar[str] = "continuous batching: Orca (Yu and others, OSDI 2022); nucleus sampling: 1904.09751"
     saves: ClassVar[tuple[str, ...]] = ("computation",)
-    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
-    gives: ClassVar[Part] = "text"
+    reads: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    gives: ClassVar[str] = "text"
     version: ClassVar[int] = 2
 
     prompts: tuple[Word, ...] = Field(("import ", "def main(", "Return the ", "The most important thing is"), min_length=1)
@@ -77,17 +78,19 @@ class Sample(Technique):
         )
         return Prediction(used, sketch)
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         from shoestring import model as room
 
-        model, tokenizer = room.load(state.need("checkpoint", self.name), device=work.device, progress=work.progress)
-        samples, flops = self.continue_prompts(model, tokenizer, work)
-        work.meter.count(flops=flops)
-        with artifact.writing(work.out, self.gives, {"samples": len(samples)}) as folder:
+        model, tokenizer = room.load(need(state, "checkpoint", self.name), device=task.device, progress=watch.progress)
+        samples, flops = self.continue_prompts(model, tokenizer, task.seed, watch.progress)
+        watch.meter.count(flops=flops)
+        with artifact.writing(task.out, self.gives, {"samples": len(samples)}) as folder:
             write_samples(folder / "samples.json", samples)
-        return state.with_(self.gives, work.out)
+        return {**state, self.gives: task.out}
 
-    def continue_prompts(self, model: Transformer, tokenizer: Tokenizer, work: Work) -> tuple[list[dict[str, str]], float]:
+    def continue_prompts(
+        self, model: Transformer, tokenizer: Tokenizer, seed: int, progress: Progress
+    ) -> tuple[list[dict[str, str]], float]:
         """The prompts with their continuations, and the operations they took."""
         unpack_layers(model)
         prompts = [self._tokens(text, tokenizer) for text in self.prompts]
@@ -98,7 +101,7 @@ class Sample(Technique):
                 top_p=self.top_p,
                 # A small model's context may not hold all that is wished for.
                 max_tokens=max(1, min(self.max_tokens, model.config.context - len(prompt))),
-                seed=work.seed + number,
+                seed=seed + number,
             )
             for number, prompt in enumerate(prompts)
         ]
@@ -107,7 +110,7 @@ class Sample(Technique):
         def on_token(number: int, token: int) -> None:
             nonlocal made
             made += 1
-            work.progress(f"{made} tokens", made / sum(one.max_tokens for one in settings))
+            progress(f"{made} tokens", made / sum(one.max_tokens for one in settings))
 
         answers = generate(model, prompts, settings, stop_tokens(tokenizer), on_token)
         texts = [tokenizer.answer(prompt, answer) for prompt, answer in zip(prompts, answers)]

@@ -21,7 +21,7 @@ from shoestring.model.checkpoint import load, read_config, stored, write
 from shoestring.model.checkpoint.adapters import find_base, is_adapter
 from shoestring.model.checkpoint.origin import named, write_origin
 from shoestring.model.fetch import CATALOGUE, locate
-from shoestring.technique import FileName, Part, Prediction, Sketch, State, Technique, Work, contents
+from shoestring.technique import FileName, Prediction, Sketch, State, Task, Technique, Watch, contents
 
 CONVERTED = 40e6
 """Weights a second that one core reads, unpacks, writes and checks; `model.convert` when calibrated."""
@@ -38,7 +38,7 @@ class Pretrained(Technique):
     row: ClassVar[str] = ""
     version: ClassVar[int] = 3
     saves: ClassVar[tuple[str, ...]] = ("computation", "energy", "money", "data")
-    gives: ClassVar[Part] = "checkpoint"
+    gives: ClassVar[str] = "checkpoint"
 
     source: FileName
     """A folder of a checkpoint or a run, a `.gguf` file, or a name that was fetched ("smollm2-135m", "owner/name")."""
@@ -80,22 +80,22 @@ class Pretrained(Technique):
             ),
         )
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         """Read, and write as a checkpoint artifact."""
         path = locate(self.source)
         dtype = self._dtype(stored(path)[0])
-        model, tokenizer = load(path, dtype, progress=work.progress)
+        model, tokenizer = load(path, dtype, progress=watch.progress)
         about: dict[str, Any] = {"origin": self._origin(path)}
-        work.progress("writing the checkpoint")
-        with writing(work.out, "checkpoint", about) as folder:
+        watch.progress("writing the checkpoint")
+        with writing(task.out, "checkpoint", about) as folder:
             about["facts"] = {**write(model, tokenizer, folder, dtype), "vocabulary": model.config.vocabulary}
             assert model.origin is not None
             # Later steps store what was asked for here; "auto" over float32 beside packed layers stays float32.
             kept = model.origin.dtype if self.dtype == "auto" else dtype
             origin = replace(model.origin, source=named(self.source), dtype=kept)
             write_origin(origin, folder, changed=False, **about["origin"])
-        work.note(f"{self.source}: {counts.parameters(model.config) / 1e6:.1f} M parameters, {next(model.parameters()).dtype}")
-        return state.with_("checkpoint", work.out)
+        watch.note(f"{self.source}: {counts.parameters(model.config) / 1e6:.1f} M parameters, {next(model.parameters()).dtype}")
+        return {**state, "checkpoint": task.out}
 
     def _shape(self) -> tuple[ModelConfig, float, float]:
         """Configuration, bits per weight of the block matrices and of the rest."""

@@ -18,7 +18,7 @@ from shoestring.measure import Hardware, Usage, base_bytes, human
 from shoestring.plan import rules
 from shoestring.plan.laws import BESIROGLU, Law
 from shoestring.plan.shapes import shape, widths
-from shoestring.technique import Sketch
+from shoestring.technique import Sketch, usage_after
 from shoestring.train.cost import faster_precision, training_memory, training_usage
 from shoestring.train.precision import Precision
 from shoestring.train.training_plan import TrainingPlan
@@ -74,7 +74,7 @@ def allocate(sketch: Sketch, hardware: Hardware, requested: Requested | None = N
     """The best plan for what is left of the budget.
 
     Args:
-        sketch: with `remaining`, `vocabulary`, `tokens` (None: no end of text) and `rest` (None: training is all there is).
+        sketch: with `vocabulary`, `tokens` (None: no end of text) and `outlook` (no later steps known: training alone counts).
 
     Raises:
         SettingError: nothing limits the training, or the vocabulary isn't known.
@@ -83,7 +83,7 @@ def allocate(sketch: Sketch, hardware: Hardware, requested: Requested | None = N
     requested = requested or Requested()
     if sketch.vocabulary is None:
         raise SettingError("plan: the vocabulary isn't known; put a tokenize step before it")
-    if all(getattr(sketch.remaining, field.name) is None for field in fields(sketch.remaining)):
+    if all(getattr(sketch.outlook.remaining, field.name) is None for field in fields(sketch.outlook.remaining)):
         raise SettingError("plan: the recipe has no budget to plan for; add one, such as budget: {time: 5 min}")
     found: list[Allocation] = []
     refused: list[ShoestringError] = []
@@ -119,7 +119,9 @@ class _Fitting:
         self.parameters = parameters(config)
         self.unique = math.inf if sketch.tokens is None else max(1.0, sketch.tokens)
         self.limits = {
-            name: limit * (1 - requested.reserve) for name in RESOURCES if (limit := getattr(sketch.remaining, name)) is not None
+            name: limit * (1 - requested.reserve)
+            for name in RESOURCES
+            if (limit := getattr(sketch.outlook.remaining, name)) is not None
         }
 
     def best(self) -> Allocation:
@@ -217,18 +219,18 @@ class _Fitting:
 
     def usage(self, plan: TrainingPlan) -> Usage:
         """Of all steps to come, the training among them."""
-        if self.sketch.rest is None:
+        if self.sketch.outlook.later is None:
             return self.training(plan)
-        return self.sketch.rest(self.sketch.with_(plan=plan, model=plan.model))
+        return usage_after(self.sketch.with_(plan=plan, model=plan.model), self.hardware)
 
     def memory(self) -> float:
         """Bytes that training may hold: the budget's or nine tenths of the device's, less what a process on a CPU needs."""
-        return min(self.sketch.remaining.memory or math.inf, 0.9 * self.hardware.memory) - base_bytes(self.hardware)
+        return min(self.sketch.outlook.remaining.memory or math.inf, 0.9 * self.hardware.memory) - base_bytes(self.hardware)
 
     def refuse_memory(self, plan: TrainingPlan) -> None:
         needed = training_memory(plan.model, plan.micro_batch, plan.context, plan.precision, self.hardware.device)
         if needed > self.memory():
-            what = "budget.memory" if self.sketch.remaining.memory is not None else f"the memory of {self.hardware.name}"
+            what = "budget.memory" if self.sketch.outlook.remaining.memory is not None else f"the memory of {self.hardware.name}"
             raise BudgetError(
                 f"plan: {what} allows {human(max(0.0, self.memory()), 'B')} for training, and a model of width "
                 f"{plan.model.width} needs {human(needed, 'B')}: {human(needed - self.memory(), 'B')} short; "
@@ -237,7 +239,7 @@ class _Fitting:
 
     def refuse_peak(self, used: Usage) -> None:
         """The later steps count too: distillation holds two models, and evaluation reads more at one time than training."""
-        peak, limit = used.peak_memory.value, self.sketch.remaining.memory
+        peak, limit = used.peak_memory.value, self.sketch.outlook.remaining.memory
         if limit is not None and peak is not None and peak > limit:
             raise BudgetError(
                 f"plan: budget.memory is {human(limit, 'B')}, and with a model of width {self.config.width} the steps "

@@ -10,7 +10,7 @@ from shoestring.errors import SettingError
 from shoestring.measure import Hardware, Quantity, detect, find, human, predicted
 from shoestring.plan.allocate import Allocation, Requested, allocate
 from shoestring.plan.explain import Formula, explain, lines
-from shoestring.technique import Budget, Sketch
+from shoestring.technique import Budget, Outlook, Sketch
 
 VOCABULARY = {"cpu": 4096, "cuda": 32_768}
 """Entries of the tokenizer, when nothing is known: what suits a model of a few, and of hundreds of millions of parameters."""
@@ -74,7 +74,7 @@ def estimate(
     """
     hardware = _hardware(device, count)
     requested = requested or Requested()
-    sketch = Sketch(vocabulary=VOCABULARY[hardware.device], tokens=tokens, remaining=budget)
+    sketch = Sketch(vocabulary=VOCABULARY[hardware.device], tokens=tokens, outlook=Outlook(budget))
     chosen = allocate(sketch, hardware, requested)
     if requested.context is None and hardware.device == "cuda" and parameters(chosen.plan.model) >= LARGE:
         requested = replace(requested, context=LONG)

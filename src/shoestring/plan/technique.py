@@ -26,7 +26,7 @@ from shoestring.plan.allocate import Requested, allocate
 from shoestring.plan.explain import explain, lines
 from shoestring.plan.laws import LAWS, Law
 from shoestring.plan.trust import sane
-from shoestring.technique import Outside, Part, Prediction, Sketch, State, Technique, Work
+from shoestring.technique import Outside, Prediction, Sketch, State, Task, Technique, Watch, need
 from shoestring.train.precision import Precision
 from shoestring.train.training_plan import TrainingPlan
 
@@ -46,8 +46,8 @@ class Plan(Technique):
     row: ClassVar[str] = "B1"
     paper: ClassVar[str] = "2203.15556"
     saves: ClassVar[tuple[str, ...]] = ("computation", "energy", "money", "data")
-    reads: ClassVar[tuple[Part, ...]] = ("tokens",)
-    gives: ClassVar[Part] = "plan"
+    reads: ClassVar[tuple[str, ...]] = ("tokens",)
+    gives: ClassVar[str] = "plan"
     budgeted: ClassVar[bool] = True
 
     law: Annotated[str, Outside(tuple(LAWS))] = "besiroglu"
@@ -90,21 +90,21 @@ class Plan(Technique):
         usage = predicted_usage(seconds=SECONDS, hardware=hardware, flops=0.0, peak_memory=0.0, method="arithmetic")
         return Prediction(usage, sketch.with_(plan=plan, model=plan.model))
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         """Write the plan and say its formulas."""
-        state.need("tokens", "plan")
-        plan = self.decide(work.sketch, work.hardware)
-        work.note(f"plan for what is left of the budget on {work.hardware.name}:")
+        need(state, "tokens", "plan")
+        plan = self.decide(task.sketch, task.hardware)
+        watch.note(f"plan for what is left of the budget on {task.hardware.name}:")
         for line in lines(plan.formulas):
-            work.note(line)
-        about: dict[str, Any] = {"calibrated": work.hardware.calibrated, "law": self.law}
-        with artifact.writing(work.out, "plan", about) as folder:
+            watch.note(line)
+        about: dict[str, Any] = {"calibrated": task.hardware.calibrated, "law": self.law}
+        with artifact.writing(task.out, "plan", about) as folder:
             (folder / "plan.json").write_text(plan.model_dump_json(indent=1) + "\n", "utf-8")
-        return state.with_("plan", work.out)
+        return {**state, "plan": task.out}
 
     def observe(self, sketch: Sketch, state: State) -> Sketch:
         """The plan that was written, which a stored one keeps even when the machine has been calibrated again since."""
-        file = state.need("plan", "plan") / "plan.json"
+        file = need(state, "plan", "plan") / "plan.json"
         try:
             plan = TrainingPlan.model_validate_json(file.read_text("utf-8"))
         except (OSError, ValueError) as error:

@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from shoestring.recipe.ledger import Row, read, versions
     from shoestring.recipe.recipe import Recipe, Step, build, load_recipe
     from shoestring.recipe.rooms import find, tables, techniques
-    from shoestring.recipe.runner import PROBES, Run, Silent, Watch, prepare, run
+    from shoestring.recipe.runner import PROBES, Observer, Run, Silent, prepare, run
 
 __all__ = [
     "PROBES",
     "Forecast",
+    "Observer",
     "Recipe",
     "Row",
     "Run",
     "Silent",
     "Step",
-    "Watch",
     "broken",
     "budget",
     "build",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from shoestring.errors import BudgetError
 from shoestring.measure import Hardware, Kind, Quantity, Usage, human, no_usage, predicted, unknown
 from shoestring.recipe.recipe import Recipe, Step
-from shoestring.technique import Budget, Part, Prediction, Sketch
+from shoestring.technique import Budget, Outlook, Prediction, Sketch, usage_after
 
 _CORPUS_ON_DISK = 0.35
 """Bytes of compressed Parquet per byte of text: measured on the standard library's source, 2026-11."""
@@ -44,21 +44,19 @@ def predict(recipe: Recipe, hardware: Hardware, spent: float = 0.0) -> list[Fore
 
 def ahead(step: Step, later: Sequence[Step], sketch: Sketch, remaining: Budget, hardware: Hardware) -> Forecast:
     """The forecast of one step, which may ask what the steps after it will use."""
-    prediction = step.technique.predict(informed(sketch, later, remaining, hardware), hardware)
+    prediction = step.technique.predict(informed(sketch, later, remaining), hardware)
     return Forecast(step, prediction.usage, disk(step.technique.gives, prediction), prediction.sketch)
 
 
-def informed(sketch: Sketch, later: Sequence[Step], remaining: Budget, hardware: Hardware) -> Sketch:
-    """The sketch with what is left of the budget, and with a way to ask what the later steps will use."""
+def informed(sketch: Sketch, later: Sequence[Step], remaining: Budget) -> Sketch:
+    """The sketch with what lies before a step."""
+    return sketch.with_(outlook=Outlook(remaining, tuple(step.technique for step in later)))
 
-    def rest(candidate: Sketch) -> Usage:
-        total = no_usage(Kind.PREDICTED)
-        for number, step in enumerate(later):
-            prediction = step.technique.predict(informed(candidate, later[number + 1 :], remaining, hardware), hardware)
-            total, candidate = total.then(prediction.usage), prediction.sketch
-        return total
 
-    return sketch.with_(remaining=remaining, rest=rest)
+def seconds_left(forecast: Forecast, hardware: Hardware) -> float | None:
+    """What the budget's time leaves a step after what the later steps will use; None without a limit."""
+    left = forecast.sketch.outlook.remaining.time
+    return None if left is None else max(1.0, left - (usage_after(forecast.sketch, hardware).seconds.value or 0.0))
 
 
 def left(budget: Budget, used: Usage, spent: float = 0.0) -> Budget:
@@ -113,7 +111,7 @@ def broken(budget: Budget, used: Usage) -> list[str]:
     return lines
 
 
-def disk(part: Part, prediction: Prediction) -> Quantity:
+def disk(part: str, prediction: Prediction) -> Quantity:
     """Bytes that the step's artifact will take."""
     sketch = prediction.sketch
     if part == "checkpoint" and sketch.disk_bytes is not None:

@@ -11,12 +11,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from shoestring import files, measure
+from shoestring.artifact import PARTS
 from shoestring.errors import FileError, SettingError, nearest, shown
 from shoestring.evaluate import Evaluate
 from shoestring.recipe import rooms
 from shoestring.recipe.budgets import UNITS, Faults, budget
 from shoestring.recipe.shipped import find_recipe
-from shoestring.technique import PARTS, Budget, Part, Technique, configure
+from shoestring.technique import Budget, Technique, configure
 
 _OUTSIDE_NAME, LONGEST_NAME = re.compile(r"[^\w .-]"), 80
 """What is no part of a recipe's name, which becomes the name of a folder, and how many characters it may have."""
@@ -148,8 +149,8 @@ def check(steps: Sequence[Step]) -> None:
     Raises:
         SettingError: names every step that does not.
     """
-    made: set[Part] = set()
-    earlier: dict[str, Part] = {}
+    made: set[str] = set()
+    earlier: dict[str, str] = {}
     wrong = Faults()
     for step in steps:
         for part in step.technique.reads:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -14,26 +14,26 @@ import torch
 import yaml
 
 from shoestring import artifact, measure
-from shoestring.artifact import write_whole
+from shoestring.artifact import PARTS, write_whole
 from shoestring.errors import DeviceError, FileError, ShoestringError, file_error
 from shoestring.files import read_object, to_json
 from shoestring.infer.probe import probe as probe_decoding
 from shoestring.measure import Hardware, Meter, Usage
 from shoestring.recipe import ledger, rows, store
-from shoestring.recipe.forecast import Forecast, ahead, informed, left, predict, refuse_impossible
+from shoestring.recipe.forecast import Forecast, ahead, informed, left, predict, refuse_impossible, seconds_left
 from shoestring.recipe.ledger import Row
 from shoestring.recipe.link import link_model
 from shoestring.recipe.place import claim
 from shoestring.recipe.recipe import Recipe, Step
 from shoestring.recipe.spent import Spent
-from shoestring.technique import PARTS, Sketch, State, Work
+from shoestring.technique import Sketch, State, Task, Watch
 from shoestring.train.probe import probe as probe_training
 
 PROBES = {"train": probe_training, "infer": probe_decoding}
 """What a calibration times beside the machine itself, by room."""
 
 
-class Watch(Protocol):
+class Observer(Protocol):
     """Who looks on while a recipe runs."""
 
     def note(self, text: str) -> None:
@@ -76,7 +76,7 @@ class Run:
     @property
     def state(self) -> State:
         """What has been made so far."""
-        return next(reversed(self.states.values()), State())
+        return next(reversed(self.states.values()), {})
 
     @property
     def used(self) -> Usage:
@@ -84,42 +84,42 @@ class Run:
         return measure.total(row.measured for row in self.rows)
 
 
-def run(recipe: Recipe, out: Path, store_folder: Path | None = None, watch: Watch | None = None) -> Run:
+def run(recipe: Recipe, out: Path, store_folder: Path | None = None, observer: Observer | None = None) -> Run:
     """Carry out a recipe in the folder `out`; what is in the store already is not done again.
 
     Args:
         store_folder: where artifacts are kept, `store` beside `out` when not given.
-        watch: who looks on.
+        observer: who looks on.
 
     Raises:
         FileError: before anything runs, when `out` holds something that is not a run's.
         BudgetError: before anything runs, when the forecast does not fit the budget.
         ShoestringError: a step's own complaint, with its name.
     """
-    watch, out = watch or Silent(), Path(out)
+    observer, out = observer or Silent(), Path(out)
     place = store_folder or out.resolve().parent / "store"
     claim(out, place)
     with store.held(out), store.held(place):
         artifact.sweep(out)
         store.tidy(place)
-        count = _threads(out, watch)
+        count = _threads(out, observer)
         os.environ["OMP_NUM_THREADS"] = str(count)  # so that the machine is known, and calibrated, by this number
         torch.set_num_threads(count)
-        hardware, spent = prepare(recipe, watch)
+        hardware, spent = prepare(recipe, observer)
         refuse_impossible(recipe, predict(recipe, hardware, spent), spent)
         current = Run(recipe, out, place, hardware, started=_now(), spent=spent)
         _write(current, "running")  # first, so that a run.json always proves the rest to be ours
         write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_json(), sort_keys=False))
         for number, step in enumerate(recipe.steps):
-            _carry_out(current, number, step, watch)
+            _carry_out(current, number, step, observer)
             _write(current, "running")
-            if step.technique.gives == "checkpoint" and (note := link_model(out, current.state.need("checkpoint", step.name))):
-                watch.note(note)
+            if step.technique.gives == "checkpoint" and (note := link_model(out, current.state["checkpoint"])):
+                observer.note(note)
         _write(current, "finished")
     return current
 
 
-def prepare(recipe: Recipe, watch: Watch) -> tuple[Hardware, float]:
+def prepare(recipe: Recipe, observer: Observer) -> tuple[Hardware, float]:
     """The machine, calibrated when a step's result follows from the budget, and the seconds of the budget that this took.
 
     The first calibration of a machine is none of the run's; one that is taken again, because the machine has changed, is.
@@ -130,55 +130,55 @@ def prepare(recipe: Recipe, watch: Watch) -> tuple[Hardware, float]:
     if not any(step.technique.budgeted for step in recipe.steps):
         return hardware, 0.0
     if not hardware.calibrated:
-        watch.note("calibrating this machine, once: what do its matrix products and training steps really reach?")
+        observer.note("calibrating this machine, once: what do its matrix products and training steps really reach?")
     began = time.perf_counter()
-    calibrated = measure.calibrate(hardware, PROBES, watch.note, progress=watch.progress)
+    calibrated = measure.calibrate(hardware, PROBES, observer.note, progress=observer.progress)
     spent = time.perf_counter() - began
     if not hardware.calibrated or calibrated.calibrated == hardware.calibrated:
         return calibrated, 0.0
-    watch.note(f"calibrating again took {spent:.0f} s of the run's budget")
+    observer.note(f"calibrating again took {spent:.0f} s of the run's budget")
     return calibrated, spent
 
 
-def _threads(out: Path, watch: Watch) -> int:
+def _threads(out: Path, observer: Observer) -> int:
     """Processor threads of the run. One that goes on keeps the number it began with: sums in another order end in other bits."""
     begun = out / "run.json"
     if begun.is_file() and "OMP_NUM_THREADS" not in os.environ:
         try:
             return int(read_object(begun)["threads"])
         except (FileError, ValueError, KeyError, TypeError):
-            watch.note(f"{begun}: can't be read; taking the number of threads anew")
+            observer.note(f"{begun}: can't be read; taking the number of threads anew")
     count = measure.free_threads()
     if count < measure.threads():
-        watch.note("one thread: other work keeps the cores busy, and threads that wait for each other are slower than one")
+        observer.note("one thread: other work keeps the cores busy, and threads that wait for each other are slower than one")
     return count
 
 
-def _carry_out(current: Run, number: int, step: Step, watch: Watch) -> None:
+def _carry_out(current: Run, number: int, step: Step, observer: Observer) -> None:
     """One step: its key, then what is stored under it or what is made now, then its row."""
     recipe, state = current.recipe, current.state
     later, remaining = recipe.steps[number + 1 :], left(recipe.budget, current.used, current.spent)
     name = store.key(step, recipe, state, current.states, current.hardware)
     place = store.place(current.store, name, recipe.budget)
-    kept = store.stored(place, watch.note)
-    hardware = _as_it_stands(current.hardware)
-    forecast = ahead(step, later, current.sketch, remaining, hardware)
-    watch.begin(step, number + 1, len(recipe.steps), forecast)
+    kept = store.stored(place, observer.note)
+    forecast = ahead(step, later, current.sketch, remaining, _as_it_stands(current.hardware))
+    observer.begin(step, number + 1, len(recipe.steps), forecast)
     if kept is None:
-        work = _work(current, place, informed(current.sketch, later, remaining, hardware), watch)
-        kept = _make(current, step, work, forecast)
-    after = state.with_(step.technique.gives, place)
+        kept = _make(
+            current, step, _task(current, place, informed(current.sketch, later, remaining), forecast), observer, forecast
+        )
+    after = {**state, step.technique.gives: place}
     row = rows.row(step, place, kept, forecast)
     current.states[step.name] = after
     current.rows.append(row)
     current.sketch = step.technique.observe(forecast.sketch, after)
     rows.judge(recipe, current.rows, row)
-    watch.end(row)
+    observer.end(row)
 
 
-def _make(current: Run, step: Step, work: Work, forecast: Forecast) -> store.Kept:
+def _make(current: Run, step: Step, task: Task, observer: Observer, forecast: Forecast) -> store.Kept:
     """Do a step that is not stored; what it was predicted to use and used is kept beside the artifact."""
-    used, started = _apply(step, current.state, work)
+    used, started = _apply(step, current.state, task, observer)
     kept = store.Kept(
         forecast.usage,
         forecast.disk,
@@ -189,8 +189,8 @@ def _make(current: Run, step: Step, work: Work, forecast: Forecast) -> store.Kep
         asdict(current.recipe.budget),
         reused=False,
     )
-    store.keep(work.out, kept)
-    shutil.rmtree(work.scratch, ignore_errors=True)
+    store.keep(task.out, kept)
+    shutil.rmtree(task.scratch, ignore_errors=True)
     return kept
 
 
@@ -201,35 +201,24 @@ def _as_it_stands(hardware: Hardware) -> Hardware:
     return hardware.with_(reached={**hardware.reached, "process.bytes": measure.resident_bytes(trimmed=True)})
 
 
-def _work(current: Run, place: Path, sketch: Sketch, watch: Watch) -> Work:
+def _task(current: Run, place: Path, sketch: Sketch, forecast: Forecast) -> Task:
     scratch = store.scratch(place)
     try:
         scratch.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise file_error(scratch, error) from error
-    return Work(
-        out=place,
-        scratch=scratch,
-        hardware=current.hardware,
-        device=current.hardware.device,
-        meter=Meter(current.hardware),
-        seed=current.recipe.seed,
-        sketch=sketch,
-        earlier=dict(current.states),
-        note=watch.note,
-        progress=watch.progress,
-    )
+    seconds = seconds_left(forecast, current.hardware)
+    return Task(place, scratch, current.hardware, current.recipe.seed, sketch, dict(current.states), seconds)
 
 
-def _apply(step: Step, state: State, work: Work) -> tuple[Usage, str]:
+def _apply(step: Step, state: State, task: Task, observer: Observer) -> tuple[Usage, str]:
     """Do the step under its meter: what it used, and when it began."""
-    spent = Spent(work.scratch, work.meter)
-    work = replace(work, progress=spent.watching(work.progress))
+    spent = Spent(task.scratch, Meter(task.hardware))
     started = _now()
-    torch.manual_seed(work.seed)
+    torch.manual_seed(task.seed)
     try:
-        with spent.kept(), work.meter:
-            step.technique.apply(state, work)
+        with spent.kept(), spent.meter:
+            step.technique.apply(state, task, Watch(spent.meter, observer.note, spent.watching(observer.progress)))
     except ShoestringError as error:
         raise _located(step, error) from None
     except (RuntimeError, MemoryError) as error:
@@ -237,7 +226,7 @@ def _apply(step: Step, state: State, work: Work) -> tuple[Usage, str]:
             raise
         raise ShoestringError(f"steps.{step.name}: out of memory; lower its batch, context or size") from error
     except OSError as error:
-        raise file_error(work.out, error) from error
+        raise file_error(task.out, error) from error
     return spent.usage, started
 
 
@@ -260,10 +249,7 @@ def _write(current: Run, status: str) -> None:
     def relative(path: Path) -> str:
         return os.path.relpath(path.resolve(), out)
 
-    states = {
-        name: {part: relative(path) for part in PARTS if (path := getattr(state, part)) is not None}
-        for name, state in current.states.items()
-    }
+    states = {name: {part: relative(state[part]) for part in PARTS if part in state} for name, state in current.states.items()}
     ledger.write(current.out / "ledger.jsonl", current.rows)
     record = {
         "recipe": current.recipe.name,

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from shoestring.evaluate import Evaluate
 from shoestring.recipe import rooms
-from shoestring.technique import LARGEST, Technique
+from shoestring.settings import LARGEST
+from shoestring.technique import Technique
 
 Schema = dict[str, Any]
 

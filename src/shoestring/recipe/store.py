@@ -25,7 +25,7 @@ from shoestring.measure import UNITS, Hardware, Quantity, Usage
 from shoestring.recipe.place import LOCK
 from shoestring.recipe.recipe import Recipe, Step
 from shoestring.recipe.spent import resumable
-from shoestring.technique import Budget, State
+from shoestring.technique import Budget, State, need
 
 SCRATCH = ".scratch"
 """The folder in a store where steps keep their restart points."""
@@ -80,10 +80,10 @@ def key(step: Step, recipe: Recipe, state: State, earlier: Mapping[str, State], 
     """The name of a step's artifact: technique and a digest of all that its result depends on."""
     technique = step.technique
     parts = (*technique.reads, *technique.uses)
-    inputs: dict[str, str] = {part: _made(path) for part in parts if (path := getattr(state, part)) is not None}
+    inputs: dict[str, str] = {part: _made(path) for part in parts if (path := state.get(part))}
     makers = {other.name: other.technique for other in recipe.steps}
     for setting, name in technique.references().items():
-        inputs[setting] = _made(earlier[name].need(makers[name].gives, f"steps.{step.name}.{setting}"))
+        inputs[setting] = _made(need(earlier[name], makers[name].gives, f"steps.{step.name}.{setting}"))
     settings = technique.model_dump(mode="json", exclude=set(technique.references()))
     identity: dict[str, Any] = {
         "technique": technique.name,

@@ -19,7 +19,7 @@ _QUIET_SECONDS = 10.0
 
 
 class Live:
-    """A `recipe.Watch` for people. Close it, or use it in a `with` block."""
+    """A `recipe.Observer` for people. Close it, or use it in a `with` block."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)

@@ -22,7 +22,7 @@ from shoestring.data.packing import PACKINGS
 from shoestring.errors import DamagedArtifact, SettingError
 from shoestring.measure import Hardware
 from shoestring.model import Transformer
-from shoestring.technique import Part, Plain, Prediction, Sketch, State, Word, Work, configure
+from shoestring.technique import Plain, Prediction, Sketch, State, Task, Watch, Word, configure, need
 from shoestring.train.compiling import Compile
 from shoestring.train.optimizers import OPTIMIZERS
 from shoestring.train.precision import usual
@@ -51,8 +51,8 @@ class Pretrain(Learning, Trained):
     row: ClassVar[str] = "T2"
     paper: ClassVar[str] = "1711.05101"
     saves: ClassVar[tuple[str, ...]] = ()
-    reads: ClassVar[tuple[Part, ...]] = ("tokens",)
-    uses: ClassVar[tuple[Part, ...]] = ("plan",)
+    reads: ClassVar[tuple[str, ...]] = ("tokens",)
+    uses: ClassVar[tuple[str, ...]] = ("plan",)
     version: ClassVar[int] = 4
 
     model: Literal["auto"] | Annotated[dict[str, Any], Plain()] = "auto"
@@ -118,31 +118,31 @@ class Pretrain(Learning, Trained):
         )
         return Prediction(usage, after)
 
-    def lesson(self, state: State, work: Work) -> Lesson:
+    def lesson(self, state: State, task: Task, watch: Watch) -> Lesson:
         """A new model, and the tokens."""
         from shoestring.data import open_tokens
         from shoestring.data.loader import Loader
         from shoestring.data.orders import Known
 
-        tokens = open_tokens(state.need("tokens", "pretrain"))
+        tokens = open_tokens(need(state, "tokens", "pretrain"))
         tokenizer = tokens.tokenizer()
-        known = None if state.plan is None else read_plan(state.plan)
-        plan = self.resolve(len(tokens.train), tokenizer.vocabulary, known, work.device)
-        compiled = self.compile or ("regional" if work.device == "cuda" else "none")
+        known = None if "plan" not in state else read_plan(state["plan"])
+        plan = self.resolve(len(tokens.train), tokenizer.vocabulary, known, task.device)
+        compiled = self.compile or ("regional" if task.device == "cuda" else "none")
         chosen = {name: getattr(self, name) for name in Learning.model_fields}
-        work.note(
-            f"pretraining {counts.parameters(plan.model):,} parameters on {work.device}: {plan.steps} steps of "
+        watch.note(
+            f"pretraining {counts.parameters(plan.model):,} parameters on {task.device}: {plan.steps} steps of "
             f"{plan.batch} x {plan.context} tokens, learning rate {plan.learning_rate:.3g}, {plan.precision}, compile {compiled}"
         )
         known_by = Known(tokens, self.score, self.mixture)
         return Lesson(
-            Transformer(plan.model).initialise(work.seed).to(work.device),
+            Transformer(plan.model).initialise(task.seed).to(task.device),
             Loader(
                 tokens.train,
                 tokens.train_offsets,
                 plan.batch,
                 plan.context,
-                work.seed,
+                task.seed,
                 self.packing,
                 order=self.order,
                 known=known_by,

@@ -15,7 +15,7 @@ from pydantic import Field
 from shoestring import artifact
 from shoestring.data.loader import Batches
 from shoestring.errors import DeviceError, SettingError
-from shoestring.technique import Part, State, Technique, Work
+from shoestring.technique import State, Task, Technique, Watch
 from shoestring.train.callbacks import Callback
 from shoestring.train.log import cut, write_log
 from shoestring.train.loop import Log, train
@@ -67,42 +67,42 @@ class Lesson:
 class Trained(Technique):
     """Trains a model and writes it as a checkpoint with its log."""
 
-    gives: ClassVar[Part] = "checkpoint"
+    gives: ClassVar[str] = "checkpoint"
 
     precision: Precision | None = None
     """bf16 on a GPU, fp32 on a CPU, when neither this nor a plan says."""
     time_limit: Seconds | None = None
     """Seconds; what the budget leaves after the later steps, when not given."""
 
-    def lesson(self, state: State, work: Work) -> Lesson:
+    def lesson(self, state: State, task: Task, watch: Watch) -> Lesson:
         """All that happens before the first step."""
         raise NotImplementedError
 
-    def written(self, lesson: Lesson, folder: Path, work: Work) -> dict[str, Any]:
+    def written(self, lesson: Lesson, folder: Path, task: Task, watch: Watch) -> dict[str, Any]:
         """Write what was learned into a folder; the facts of it."""
         from shoestring.model import write
 
         return dict(write(lesson.model, lesson.tokenizer, folder))
 
-    def apply(self, state: State, work: Work) -> State:
+    def apply(self, state: State, task: Task, watch: Watch) -> State:
         """Train, and write the checkpoint with its log. Where several processes do this together, the model is divided among them
         (`parallel.Layout.shard`), and the first one writes.
         """
-        must_be_there(work.device, self.name)
-        lesson = self.lesson(state, work)
-        limit = self.time_limit or self.seconds_left(work)
-        mesh = Layout(shard=ranks()).mesh(work.device) if ranks() > 1 else None
-        log = lesson.learn(Around(work.scratch / "train", work.meter, work.progress, work.note, time_limit=limit, mesh=mesh))
+        must_be_there(task.device, self.name)
+        lesson = self.lesson(state, task, watch)
+        limit = self.time_limit or task.seconds_left
+        mesh = Layout(shard=ranks()).mesh(task.device) if ranks() > 1 else None
+        log = lesson.learn(Around(task.scratch / "train", watch.meter, watch.progress, watch.note, time_limit=limit, mesh=mesh))
         join(lesson.model).cpu()
         if rank() == 0:
-            self._finish(lesson, log, work)
-        return state.with_("checkpoint", work.out)
+            self._finish(lesson, log, task, watch)
+        return {**state, "checkpoint": task.out}
 
-    def _finish(self, lesson: Lesson, log: Log, work: Work) -> None:
+    def _finish(self, lesson: Lesson, log: Log, task: Task, watch: Watch) -> None:
         """Write the artifact."""
         about = {**lesson.about, **cut(log, lesson.plan.steps, self.time_limit)}
-        with artifact.writing(work.out, "checkpoint", about) as folder:
-            facts = self.written(lesson, folder, work)
+        with artifact.writing(task.out, "checkpoint", about) as folder:
+            facts = self.written(lesson, folder, task, watch)
             write_log(folder, log)
             about["facts"] = {**facts, "trained_tokens": lesson.learned + float(log[-1]["tokens"])}
 

@@ -23,7 +23,7 @@ from shoestring.architecture.counts import parameters
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware
 from shoestring.model import Transformer, load, write
-from shoestring.technique import FileName, Part, Prediction, Sketch, State, Word, Work
+from shoestring.technique import FileName, Prediction, Sketch, State, Task, Watch, Word, need
 from shoestring.train import Around, Plan, Training
 from shoestring.train.loop import Log
 from shoestring.train.trained import Lesson, Trained, fitting
@@ -57,8 +57,8 @@ class LoRA(Trained):
     row: ClassVar[str] = "U1"
     paper: ClassVar[str] = "2106.09685"
     saves: ClassVar[tuple[str, ...]] = ("memory", "computation", "storage")
-    reads: ClassVar[tuple[Part, ...]] = ("checkpoint",)
-    uses: ClassVar[tuple[Part, ...]] = ("tokens",)
+    reads: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    uses: ClassVar[tuple[str, ...]] = ("tokens",)
     version: ClassVar[int] = 4
 
     rank: Count = 8
@@ -154,26 +154,26 @@ class LoRA(Trained):
         plan = Plan(steps, self.learning_rate, int(self.warmup * steps), micro_batches=self.batch // micro)
         return Lesson(model, batches, plan, settings, **more)
 
-    def lesson(self, state: State, work: Work) -> Lesson:
+    def lesson(self, state: State, task: Task, watch: Watch) -> Lesson:
         """Adapters for the newest checkpoint, and tokens or conversations."""
-        model, tokenizer = load(state.need("checkpoint", self.name), device=work.device, progress=work.progress)
+        model, tokenizer = load(need(state, "checkpoint", self.name), device=task.device, progress=watch.progress)
         context = self._context(model.config)
-        batches = self._batches(state, model.config, tokenizer, context, work)
+        batches = self._batches(state, model.config, tokenizer, context, task.seed, watch)
         length = batches.mean_length if isinstance(batches, Conversations) else context
         adapter = cost.adapter_parameters(model.config, self.rank, chosen(self.targets, cost.matrices(model.config)))
         return self.adapted(
             model,
             batches,
             self.steps or self._steps(batches.windows),
-            work.seed,
-            work.note,
+            task.seed,
+            watch.note,
             flops=cost.step_flops(model.config, self.batch * length, length, adapter),
             tokenizer=tokenizer,
-            learned=work.sketch.trained_tokens,
+            learned=task.sketch.trained_tokens,
             about={"settings": self.model_dump(mode="json"), "adapter_parameters": adapter},
         )
 
-    def written(self, lesson: Lesson, folder: Path, work: Work) -> dict[str, Any]:
+    def written(self, lesson: Lesson, folder: Path, task: Task, watch: Watch) -> dict[str, Any]:
         """The merged model, and the adapter beside it."""
         model = lesson.model
         unpacked = sum(layer.base.form != "dense" for layer in adapters(model).values())
@@ -182,32 +182,32 @@ class LoRA(Trained):
         merge(model)
         facts = write(model, lesson.tokenizer, folder)
         if unpacked:
-            work.note(f"lora: merging has unpacked {unpacked} matrices to float32; quantize the model again after it")
-        if not self.keep_zeros and work.sketch.sparsity > 0:
-            work.note("lora: merging has filled the zeros of pruned matrices; keep_zeros: true would keep them")
+            watch.note(f"lora: merging has unpacked {unpacked} matrices to float32; quantize the model again after it")
+        if not self.keep_zeros and task.sketch.sparsity > 0:
+            watch.note("lora: merging has filled the zeros of pruned matrices; keep_zeros: true would keep them")
         return dict(facts)
 
     def _batches(
-        self, state: State, config: ModelConfig, tokenizer: Tokenizer, context: int, work: Work
+        self, state: State, config: ModelConfig, tokenizer: Tokenizer, context: int, seed: int, watch: Watch
     ) -> Loader | Conversations:
         if self.data is not None:
             found, rows = read_messages(self.data), []
             for number, (where, messages) in enumerate(found):
                 rows.append(encode(tokenizer, messages, where))
                 if number % 64 == 0:
-                    work.progress("writing conversations as tokens", number / len(found))
-            made = Conversations(rows, self.batch, context, work.seed, tokenizer.end)
+                    watch.progress("writing conversations as tokens", number / len(found))
+            made = Conversations(rows, self.batch, context, seed, tokenizer.end)
             if made.dropped:
-                work.note(f"lora: {made.dropped} of {len(rows)} conversations have no answer within {context} tokens: left out")
+                watch.note(f"lora: {made.dropped} of {len(rows)} conversations have no answer within {context} tokens: left out")
             if made.empty:
-                work.note(f"lora: {made.empty} answers of {len(rows)} conversations are empty or weigh 0: not learned")
+                watch.note(f"lora: {made.empty} answers of {len(rows)} conversations are empty or weigh 0: not learned")
             return made
         from shoestring.data.loader import Loader
 
-        if state.tokens is None:
+        if "tokens" not in state:
             raise SettingError("lora: needs tokens, and no step before it makes them; put tokenize before it, or give data")
-        opened = fitting(state.tokens, config.vocabulary, self.name)
-        return Loader(opened.train, opened.train_offsets, self.batch, context, work.seed)
+        opened = fitting(state["tokens"], config.vocabulary, self.name)
+        return Loader(opened.train, opened.train_offsets, self.batch, context, seed)
 
     def _context(self, config: ModelConfig) -> int:
         if self.context is not None and self.context > config.context:
