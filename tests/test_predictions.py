@@ -13,10 +13,10 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 STEPS = [
     ("cpu", "quickstart", "corpus", 3.63975, 0.0, 470.77e6),
     ("cpu", "quickstart", "tokenize", 3.561223, 0.0, 442.523185e6),
-    ("cpu", "quickstart", "pretrain", 340.465789, 11.8627526e12, 457.293184e6),
+    ("cpu", "quickstart", "pretrain", 339.575683, 11.8317389e12, 457.293184e6),
     ("cpu", "quickstart", "distil", 44.8343695, 1.57136244e12, 785.959808e6),
-    ("cpu", "shrink", "lora", 392.907256, 11.680497e12, 2.773678208e9),
-    ("cpu", "shrink", "gptq", 165.819701, 6.27964379e12, 1.545517184e9),
+    ("cpu", "shrink", "lora", 392.758873, 11.680497e12, 2.773678208e9),
+    ("cpu", "shrink", "gptq", 166.568084, 6.27964379e12, 1.545517184e9),
     ("h200", "gpt2", "pretrain", 5050.11821, 1.99506244e18, 40.219935744e9),
     ("h200", "gpt2", "evaluate@pretrain", 2.13328975, 7.89999885e12, 3.21330688e9),
 ]

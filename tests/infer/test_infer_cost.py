@@ -54,7 +54,7 @@ def test_a_step_is_bound_by_bytes_then_by_operations() -> None:
     many = [step_seconds(big, rows, 128, HARDWARE) for rows in (256, 512)]
     assert many[1] > 1.7 * many[0], "at large ones the operations count"
     assert step_seconds(big, 1, 1000, HARDWARE) > one
-    faster = HARDWARE.with_(reached={"infer.moved": 1e-12, "infer.layers": 0.0})
+    faster = HARDWARE.with_(reached={"infer.moved": 1e-12, "infer.layers": 0.0, "infer.steps": 0.0})
     assert step_seconds(big, 1, 128, faster) < one / 3
 
 
@@ -64,9 +64,10 @@ def test_decode_seconds_sum_the_steps() -> None:
     assert cost.decode_total_flops(CONFIG, 2, 10, 7) == pytest.approx(2 * sum(decode_flops(CONFIG, 10 + n) for n in range(7)))
 
 
-def test_probe_gives_positive_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_probe_finds_what_a_layer_a_step_and_a_draw_take(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "READ_BYTES", 1 << 24)
-    monkeypatch.setattr(probe, "timed", lambda work, seconds, synchronise: (work(), 1e-3)[1])
-    figures = probe.probe(HARDWARE)
-    assert set(figures) == {"infer.moved", "infer.layers"}
-    assert all(value > 0 for value in figures.values())
+    taken = iter([10e-3, 4e-3, 5e-3, 1e-3])  # 8 layers, 2 layers, 2 layers and a draw, all weights read
+    monkeypatch.setattr(probe, "timed", lambda work, seconds, synchronise: (work(), next(taken))[1])
+    assert probe.probe(HARDWARE) == pytest.approx(
+        {"infer.moved": 1e-3 / 2**24, "infer.layers": 1e-3, "infer.steps": 2e-3, "infer.drawn": 1e-3 / (4 * 4096)}, rel=1e-3
+    )

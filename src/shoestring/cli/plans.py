@@ -71,6 +71,12 @@ _FIGURES = {
     "process.bytes": ("B", "memory of a process that has loaded PyTorch"),
     "infer.moved": ("s/B", "reading weights to multiply a vector"),
     "infer.layers": ("s", "starting the operators of a layer"),
+    "infer.steps": ("s", "a step of decoding outside the layers"),
+    "infer.drawn": ("s/logit", "drawing a token"),
+    "checkpoint.starts": ("s", "opening a checkpoint and its tokenizer"),
+    "checkpoint.read": ("s/B", "reading a checkpoint"),
+    "checkpoint.written": ("s/B", "writing a checkpoint, with its checksum"),
+    "checkpoint.error": ("%", "mean relative error of the three"),
 }
 """What the figures of a calibration are, by how their names begin: unit and words."""
 _STEPS = {

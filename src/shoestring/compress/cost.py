@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shoestring.architecture import Layer, ModelConfig
+from shoestring.architecture import cost as checkpoint
+from shoestring.architecture.cost import checkpoint_counts
 from shoestring.architecture.counts import (
     forward_flops,
     gram_widths,
@@ -37,6 +39,7 @@ SCALE_BITS = 16
 """Scales are stored in bfloat16."""
 ASSUMED: Units = {
     **training.ASSUMED,
+    **checkpoint.ASSUMED,
     # The blocks' pass, with attention, norms and casts in its time. These and what follows: measured on one AVX-512 core with
     # SmolLM2-135M's shapes.
     "compress.bf16.walk": products("bf16", 0.55),
@@ -47,11 +50,10 @@ ASSUMED: Units = {
     "compress.columns": 30e-6,
     "compress.block": 1 / 3.2e10,
     "compress.weights": 1 / 2e9,
-    "compress.moved": 1 / 0.6e9,
 }
-"""Seconds of a training step's terms; of an operation of the walk, of Gram matrices (the half that symmetry saves counted out)
-and of a solver; of a column; of a byte of the rest of a block that a column moves, of float32 weights that a pass of rounding
-or scoring goes through, of a checkpoint that is read, or written with its checksum.
+"""Seconds of a training step's terms; of handling checkpoints; of an operation of the walk, of Gram matrices (the half that
+symmetry saves counted out) and of a solver; of a column; of a byte of the rest of a block that a column moves, and of float32
+weights that a pass of rounding or scoring goes through.
 """
 SEARCH_PASSES = 35.0
 """Passes over the weights that a search for scales takes."""
@@ -154,7 +156,7 @@ def predict_walk(
         "compress.solver": solver,
         **_columns(config, grids),
         "compress.weights": passes * 4.0 * linear_parameters(config),
-        "compress.moved": 2 * 4.0 * parameters(config),
+        **checkpoint_counts(config, written=1),
     }
     held = samples * length * 4.0 * (6 * config.width + 4 * widest(config))
     kept = 4.0 * parameters(config) + held + 12.0 * widest(config) ** 2
@@ -168,7 +170,7 @@ def predict_weights(sketch: Sketch, hardware: Hardware, bits: Bits | None, spars
     if not isinstance(config, ModelConfig):
         return _unknown(sketch, hardware, bits, sparsity)
     weights = linear_parameters(config)
-    counts = {"compress.weights": passes * 4.0 * weights, "compress.moved": 2 * 4.0 * parameters(config)}
+    counts = {"compress.weights": passes * 4.0 * weights, **checkpoint_counts(config, written=1)}
     kept = 4.0 * parameters(config) + (weights if bits else 0.0)
     used = usage(counts, kept, hardware, ASSUMED, flops=passes * 2.0 * weights, method="passes over the weights")
     return Prediction(used, _after(sketch, config, bits, sparsity))

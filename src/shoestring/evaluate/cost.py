@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shoestring.architecture import ModelConfig
+from shoestring.architecture import cost as checkpoint
 from shoestring.architecture.counts import forward_flops, parameters, widest
 from shoestring.measure import Hardware, Usage
 from shoestring.measure.counts import Units, products, usage
@@ -20,13 +21,10 @@ PASS_TOKENS = {"cpu": 4096, "cuda": 65_536}
 LOGIT_BYTES = {"cpu": 1 << 26, "cuda": 1 << 29}
 """Bytes of float32 logits that exist at one time."""
 ASSUMED: Units = {
+    **checkpoint.ASSUMED,
     "evaluate.matrices": products("fp32", 0.6, on_gpu=0.4),
-    "evaluate.loaded": 1 / 4e8,
-    "evaluate.starts": 0.3,
 }
-"""Seconds of an operation, of a byte of a checkpoint that is read and built, and to open tokens and tokenizer and to write the
-numbers.
-"""
+"""Seconds of an operation, and of handling checkpoints."""
 BYTES_PER_TOKEN = 4.0
 """Of task files, JSON's own characters counted in."""
 ROW_BYTES = 300.0
@@ -49,7 +47,7 @@ def evaluation_usage(config: ModelConfig, tokens: float, context: int, models: i
     """Use of measuring on so many tokens in windows of `context`, with `models` models (a reference is a second one)."""
     flops = models * forward_flops(config, tokens, context)
     weights = 4.0 * parameters(config)
-    counts = {"evaluate.matrices": flops, "evaluate.loaded": models * weights, "evaluate.starts": 1.0}
+    counts = {"evaluate.matrices": flops, **checkpoint.checkpoint_counts(config, read=models)}
     # A pass holds a batch's residual stream and feed-forward and the logits of a chunk twice; loading holds the file's tensors.
     passed = min(tokens, PASS_TOKENS.get(hardware.device, PASS_TOKENS["cuda"]))
     batch = 4 * passed * (6 * config.width + 3 * widest(config))

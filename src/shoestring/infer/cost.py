@@ -12,17 +12,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shoestring.architecture import ModelConfig
+from shoestring.architecture import cost as checkpoint
 from shoestring.architecture.counts import cache_bytes_per_token, decode_flops, forward_flops, weight_bytes
 from shoestring.measure import Hardware
 from shoestring.measure.counts import Units, products, seconds, times
 
 ASSUMED: Units = {
+    **checkpoint.ASSUMED,
     "infer.fp32.matrices": products("fp32"),
     "infer.bf16.matrices": products("bf16"),
     "infer.moved": lambda hardware: 1 / (0.65 * hardware.bandwidth),
     "infer.layers": lambda hardware: 2e-4 if hardware.device == "cpu" else 2.5e-4,
+    "infer.steps": lambda hardware: 1e-3 if hardware.device == "cpu" else 5e-4,
+    "infer.drawn": lambda hardware: 1e-7 if hardware.device == "cpu" else 1e-9,
 }
-"""Seconds of an operation, of a byte that a matrix-vector product reads, and for a layer's operators to start."""
+"""Seconds of an operation, of a byte that a matrix-vector product reads, for a layer's operators to start, of a step outside the
+layers, and of a logit among which a token is drawn (a greedy choice draws none).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +95,4 @@ def _roof(flops: float, moved: float, config: ModelConfig, hardware: Hardware, s
     """One pass: of operations and bytes, which overlap, those that take longer."""
     overlapping = ({f"infer.{stored.compute}.matrices": flops}, {"infer.moved": moved})
     longer = max(overlapping, key=lambda counts: seconds(counts, ASSUMED, hardware))
-    return {**longer, "infer.layers": float(len(config.layers))}
+    return {**longer, "infer.layers": float(len(config.layers)), "infer.steps": 1.0}

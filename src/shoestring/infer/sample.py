@@ -16,6 +16,7 @@ from pydantic import Field
 
 from shoestring import artifact
 from shoestring.architecture import ModelConfig
+from shoestring.architecture.cost import checkpoint_counts
 from shoestring.errors import SettingError
 from shoestring.files import to_json
 from shoestring.infer import cost
@@ -67,6 +68,8 @@ class Sample(Technique):
         counts = both(
             cost.prefill_counts(config, rows, prompt, hardware),
             cost.decode_counts(config, rows, prompt, self.max_tokens - 1, hardware),
+            {"infer.drawn": float(rows * self.max_tokens * config.vocabulary) if self.temperature else 0.0},
+            checkpoint_counts(config),
         )
         used = usage(
             counts,
@@ -74,7 +77,7 @@ class Sample(Technique):
             hardware,
             cost.ASSUMED,
             flops=self._flops(config, [prompt] * rows, [self.max_tokens - 1] * rows),
-            method="roofline of bytes and operations, plus a fixed part per layer",
+            method="roofline of bytes and operations, a fixed part per layer and step, drawing, loading",
         )
         return Prediction(used, sketch)
 

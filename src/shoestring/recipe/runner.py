@@ -19,6 +19,7 @@ from shoestring.errors import DeviceError, FileError, ShoestringError, file_erro
 from shoestring.files import read_object, to_json
 from shoestring.infer.probe import probe as probe_decoding
 from shoestring.measure import Hardware, Meter, Usage
+from shoestring.model.probe import probe as probe_checkpoints
 from shoestring.recipe import ledger, rows, store
 from shoestring.recipe.forecast import Forecast, ahead, informed, left, predict, refuse_impossible, seconds_left
 from shoestring.recipe.ledger import Row
@@ -29,7 +30,7 @@ from shoestring.recipe.spent import Spent
 from shoestring.technique import Sketch, State, Task, Watch
 from shoestring.train.probe import probe as probe_training
 
-PROBES = {"train": probe_training, "infer": probe_decoding}
+PROBES = {"train": probe_training, "decoding": probe_decoding, "checkpoint": probe_checkpoints}
 """What a calibration times beside the machine itself, by room."""
 
 

@@ -7,6 +7,7 @@ weights, is only that of the thin matrices. Its time is this share of a full tra
 from __future__ import annotations
 
 from shoestring.architecture import ModelConfig
+from shoestring.architecture import cost as checkpoint
 from shoestring.architecture.counts import parameters, saved_bytes, training_flops
 from shoestring.errors import SettingError
 from shoestring.measure import Hardware, Usage
@@ -16,8 +17,8 @@ from shoestring.train.precision import Precision
 
 SHARE = 0.8
 """Of a full step's time: two thirds of the operations, and the thin products, which keep a processor less busy."""
-ASSUMED: Units = {**training.ASSUMED, "tune.moved": 1 / 4e8}
-"""Seconds of a training step's terms, and of a byte of a checkpoint that is read or written."""
+ASSUMED: Units = {**training.ASSUMED, **checkpoint.ASSUMED}
+"""Seconds of a training step's terms, and of handling checkpoints."""
 
 
 def matrices(config: ModelConfig) -> dict[str, tuple[int, int]]:
@@ -62,7 +63,7 @@ def tuning_usage(
     logits = min(tokens, 8192) * config.vocabulary * 8.0
     saved = (saved_bytes(config, precision == "bf16") + 8.0 * config.width) * tokens
     return usage(
-        {**counts, "tune.moved": 2 * weights},
+        {**counts, **checkpoint.checkpoint_counts(config, written=1)},
         weights + 16.0 * adapter + max(saved + logits, weights),
         hardware,
         ASSUMED,
