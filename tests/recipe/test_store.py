@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shoestring import measure
+from shoestring import artifact, measure
 from shoestring.errors import SettingError
 from shoestring.measure import find
 from shoestring.recipe import Silent, build, run, runner, spent, store
@@ -213,3 +214,42 @@ def test_what_was_used_is_kept_while_a_step_runs(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(toys.Learn, "apply", apply)
     run(build(WHOLE), tmp_path / "run")
     assert kept == [1e9, 2e9]
+
+
+def test_a_room_whose_shared_code_changed_makes_its_results_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(build(WHOLE), tmp_path / "run")
+    monkeypatch.setattr("shoestring.compress.VERSION", 2)
+    applied, _ = _again(tmp_path)
+    assert applied == ["shrink", "evaluate"]
+
+
+def test_checksums_are_made_again_only_of_what_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [Path(row.artifact) for row in run(build(WHOLE), tmp_path / "run").rows]
+    summed: list[Path] = []
+    checksum = artifact.checksum
+    monkeypatch.setattr(artifact, "checksum", lambda file: summed.append(file) or checksum(file))
+    _again(tmp_path)
+    assert not summed
+    file = next(path for path in places[0].iterdir() if path.name != artifact.MANIFEST)
+    for _ in range(2):  # as a copy without times would be
+        os.utime(file, ns=(0, file.stat().st_mtime_ns + 10**9))
+        _again(tmp_path)
+        _again(tmp_path)
+    assert summed == [file, file]
+
+
+def test_what_was_used_counts_over_two_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply, lives = toys.Learn.apply, iter((1e12, 1e10, 1e9))
+
+    def killed_twice(self: toys.Learn, state: State, task: Task, watch: Watch) -> State:
+        watch.meter.count(flops=(flops := next(lives)))
+        (task.scratch / "point").write_text(str(flops))
+        if flops > 1e9:
+            raise KeyboardInterrupt
+        return apply(self, state, task, watch)
+
+    monkeypatch.setattr(toys.Learn, "apply", killed_twice)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(build(WHOLE), tmp_path / "run")
+    assert run(build(WHOLE), tmp_path / "run").rows[1].measured.flops.value == 1e12 + 1e10 + 1e9

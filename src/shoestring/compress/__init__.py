@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     TECHNIQUES: tuple[type[Technique], ...]
     TABLES: tuple[Table[Any], ...]
 
-__all__ = ["GPTQ", "RTN", "TABLES", "TECHNIQUES", "Distil", "Magnitude", "Wanda", "calibration_tokens"]
+VERSION = 1
+"""Raised when code that the techniques of this room share gives other results: what they made before is then redone."""
+
+__all__ = ["GPTQ", "RTN", "TABLES", "TECHNIQUES", "VERSION", "Distil", "Magnitude", "Wanda", "calibration_tokens"]
 
 __getattr__ = lazily(
     __name__, __file__, TECHNIQUES=("Magnitude", "Wanda", "Distil", "RTN", "GPTQ"), TABLES=("PATTERNS", "DIVERGENCES")

@@ -143,7 +143,7 @@ def predict_walk(
         passes: over the weights, for scales or scores.
     """
     config = sketch.model
-    if not isinstance(config, ModelConfig):
+    if config is None:
         return _unknown(sketch, hardware, bits, sparsity)
     length = length or min(512, config.context)
     passed, whole = walk_flops(config, samples, length, gram=False), walk_flops(config, samples, length, gram)
@@ -167,7 +167,7 @@ def predict_walk(
 def predict_weights(sketch: Sketch, hardware: Hardware, bits: Bits | None, sparsity: float, passes: float) -> Prediction:
     """What a technique that only looks at weights will use, and the sketch after it."""
     config = sketch.model
-    if not isinstance(config, ModelConfig):
+    if config is None:
         return _unknown(sketch, hardware, bits, sparsity)
     weights = linear_parameters(config)
     counts = {"compress.weights": passes * 4.0 * weights, **checkpoint_counts(config, written=1)}

@@ -104,7 +104,7 @@ class Distil(Trained):
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """Training steps of the student, and forward passes of the teacher beside them."""
-        if not isinstance(sketch.model, ModelConfig):
+        if sketch.model is None:
             return cost.predict_weights(sketch, hardware, None, sketch.sparsity, 0.0)
         length = self.length(sketch.model)
         steps, batch = self.steps(sketch.trained_tokens, length)

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from shoestring.architecture import ModelConfig
 from shoestring.compress import cost, grid
 from shoestring.compress.base import Compression, Note, input_widths
 from shoestring.compress.solution import Solution
@@ -83,7 +82,7 @@ class Quantizer(Compression):
             SettingError: a group size that does not divide the inputs of the sketch's model.
         """
         size = self.group_size
-        if isinstance(sketch.model, ModelConfig):
+        if sketch.model is not None:
             widths = input_widths(sketch.model)
             size = size or grid.default_group_size(widths.values())
             grid.check_groups(widths, size, f"{self.name}.group_size")

@@ -15,12 +15,16 @@ from shoestring.data.tokenize import Tokenize
 from shoestring.data.tokens import Tokens, open_tokens
 from shoestring.technique import Technique
 
+VERSION = 1
+"""Raised when code that the techniques of this room share gives other results: what they made before is then redone."""
+
 TECHNIQUES: tuple[type[Technique], ...] = (Corpus, Quality, Exact, MinHash, Select, Tokenize)
 TABLES = (RULE_SETS, RULES, PACKINGS, ORDERS)
 
 __all__ = [
     "TABLES",
     "TECHNIQUES",
+    "VERSION",
     "Corpus",
     "Exact",
     "MinHash",

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
     TECHNIQUES: tuple[type[Technique], ...]
 
+VERSION = 1
+"""Raised when code that the techniques of this room share gives other results: what they made before is then redone."""
+
 __all__ = [
     "TECHNIQUES",
+    "VERSION",
     "Comparison",
     "Evaluate",
     "Fidelity",

@@ -22,7 +22,6 @@ import numpy as np
 from pydantic import Field
 
 from shoestring import artifact
-from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import forward_flops
 from shoestring.errors import SettingError
 from shoestring.evaluate import cost
@@ -149,7 +148,7 @@ class Evaluate(Technique):
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """Forward passes over the windows and the tasks' rows."""
         config = sketch.model
-        if not isinstance(config, ModelConfig):
+        if config is None:
             raise SettingError("evaluate: needs a checkpoint, and no step before it makes one; put such a step before it")
         context = min(self.context, config.context)
         windows = float(self.windows)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from shoestring.architecture import ModelConfig
 from shoestring.architecture.counts import forward_flops
 from shoestring.errors import SettingError
 from shoestring.evaluate import cost
@@ -57,7 +56,7 @@ class ScoreDocuments(Technique):
         from shoestring.data.cost import bytes_per_token
 
         config = sketch.model
-        if not isinstance(config, ModelConfig):
+        if config is None:
             raise SettingError("score: needs a checkpoint, and no step before it makes one; put such a step before it")
         count = sketch.documents or 0.0
         size = min(sketch.text_bytes or 0.0, count * self.limit if self.limit else float("inf"))

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
     TECHNIQUES: tuple[type[Technique], ...]
 
+VERSION = 1
+"""Raised when code that the techniques of this room share gives other results: what they made before is then redone."""
+
 __all__ = [
     "GREEDY",
     "TABLES",
     "TECHNIQUES",
+    "VERSION",
     "Answer",
     "Busy",
     "Closed",

@@ -62,7 +62,7 @@ class Sample(Technique):
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         config = sketch.model
-        if not isinstance(config, ModelConfig):
+        if config is None:
             raise SettingError("sample: needs a checkpoint, and no step before it makes one; put such a step before it")
         rows, prompt = len(self.prompts), TOKENS_PER_PROMPT
         counts = both(

@@ -31,6 +31,7 @@ from shoestring.technique import Technique
 __all__ = [
     "TABLES",
     "TECHNIQUES",
+    "VERSION",
     "Block",
     "Cache",
     "Inputs",
@@ -53,6 +54,9 @@ __all__ = [
     "save",
     "write",
 ]
+
+VERSION = 1
+"""Raised when code that the techniques of this room share gives other results: what they made before is then redone."""
 
 TECHNIQUES: tuple[type[Technique], ...] = (Pretrained,)
 

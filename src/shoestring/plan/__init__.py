@@ -7,6 +7,9 @@ from shoestring.plan.laws import LAWS, Law, bits_per_byte
 from shoestring.plan.technique import Plan
 from shoestring.technique import Technique
 
+VERSION = 1
+"""Raised when code that the techniques of this room share gives other results: what they made before is then redone."""
+
 TECHNIQUES: tuple[type[Technique], ...] = (Plan,)
 TABLES = (LAWS,)
 
@@ -14,6 +17,7 @@ __all__ = [
     "LAWS",
     "TABLES",
     "TECHNIQUES",
+    "VERSION",
     "Allocation",
     "Estimate",
     "Fit",

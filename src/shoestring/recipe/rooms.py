@@ -34,6 +34,11 @@ def tables() -> dict[str, tuple[Table[Any], ...]]:
     return {room: getattr(importlib.import_module(f"shoestring.{room}"), "TABLES", ()) for room in ROOMS}
 
 
+def version(room: str) -> int:
+    """Raised by a room when code that its techniques share gives other results."""
+    return int(importlib.import_module(f"shoestring.{room}").VERSION)
+
+
 def find(name: str, where: str) -> type[Technique]:
     """The technique of that name.
 

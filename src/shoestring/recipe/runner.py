@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -100,9 +99,9 @@ def run(recipe: Recipe, out: Path, store_folder: Path | None = None, observer: O
     observer, out = observer or Silent(), Path(out)
     place = store_folder or out.resolve().parent / "store"
     claim(out, place)
-    with store.held(out), store.held(place):
+    with store.held(out):
         artifact.sweep(out)
-        store.tidy(place)
+        store.open_store(place)
         count = _threads(out, observer)
         os.environ["OMP_NUM_THREADS"] = str(count)  # so that the machine is known, and calibrated, by this number
         torch.set_num_threads(count)
@@ -160,19 +159,18 @@ def _carry_out(current: Run, number: int, step: Step, observer: Observer) -> Non
     recipe, state = current.recipe, current.state
     later, remaining = recipe.steps[number + 1 :], left(recipe.budget, current.used, current.spent)
     name = store.key(step, recipe, state, current.states, current.hardware)
-    place = store.place(current.store, name, recipe.budget)
-    kept = store.stored(place, observer.note)
     forecast = ahead(step, later, current.sketch, remaining, _as_it_stands(current.hardware))
-    observer.begin(step, number + 1, len(recipe.steps), forecast)
-    if kept is None:
-        kept = _make(
-            current, step, _task(current, place, informed(current.sketch, later, remaining), forecast), observer, forecast
-        )
-    after = {**state, step.technique.gives: place}
-    row = rows.row(step, place, kept, forecast)
-    current.states[step.name] = after
+    with store.making(current.store, name, recipe.budget, observer.note) as (place, scratch):
+        kept = store.stored(place, observer.note)
+        observer.begin(step, number + 1, len(recipe.steps), forecast)
+        if kept is None:
+            sketch, seconds = informed(current.sketch, later, remaining), seconds_left(forecast, current.hardware)
+            task = Task(place, scratch, current.hardware, recipe.seed, sketch, dict(current.states), seconds)
+            kept = _make(current, step, task, observer, forecast)
+        row = rows.row(step, place, kept, forecast)
+    current.states[step.name] = {**state, step.technique.gives: place}
     current.rows.append(row)
-    current.sketch = step.technique.observe(forecast.sketch, after)
+    current.sketch = step.technique.observe(forecast.sketch, current.state)
     rows.judge(recipe, current.rows, row)
     observer.end(row)
 
@@ -191,7 +189,6 @@ def _make(current: Run, step: Step, task: Task, observer: Observer, forecast: Fo
         reused=False,
     )
     store.keep(task.out, kept)
-    shutil.rmtree(task.scratch, ignore_errors=True)
     return kept
 
 
@@ -200,16 +197,6 @@ def _as_it_stands(hardware: Hardware) -> Hardware:
     if hardware.device != "cpu":
         return hardware
     return hardware.with_(reached={**hardware.reached, "process.bytes": measure.resident_bytes(trimmed=True)})
-
-
-def _task(current: Run, place: Path, sketch: Sketch, forecast: Forecast) -> Task:
-    scratch = store.scratch(place)
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise file_error(scratch, error) from error
-    seconds = seconds_left(forecast, current.hardware)
-    return Task(place, scratch, current.hardware, current.recipe.seed, sketch, dict(current.states), seconds)
 
 
 def _apply(step: Step, state: State, task: Task, observer: Observer) -> tuple[Usage, str]:

@@ -14,14 +14,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from shoestring import artifact
+from shoestring.drafts import locked
 from shoestring.errors import DamagedArtifact, FileError, ShoestringError, file_error, shown
 from shoestring.files import read_object, to_json
 from shoestring.measure import UNITS, Hardware, Quantity, Usage
+from shoestring.recipe import rooms
 from shoestring.recipe.place import LOCK
 from shoestring.recipe.recipe import Recipe, Step
 from shoestring.recipe.spent import resumable
@@ -42,6 +44,8 @@ class Kept:
     versions: dict[str, str] = field(default_factory=dict)
     hardware: str = ""
     budget: dict[str, float | None] | None = None
+    seen: dict[str, list[int]] = field(default_factory=dict)
+    """Size and time of change of each file of the artifact when its checksums were last right."""
     lost: str = "made by a process that was killed before it wrote its cost"
     """Why nothing is known, where nothing is."""
     reused: bool = True
@@ -51,7 +55,7 @@ class Kept:
         figures = {"predicted": self.predicted, "predicted_disk": self.predicted_disk, "measured": self.measured}
         written = {name: figure.to_json() for name, figure in figures.items() if figure is not None}
         about = {"started": self.started, "versions": self.versions, "hardware": self.hardware, "budget": self.budget}
-        return {**written, **about}
+        return {**written, **about, "seen": self.seen}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Kept:
@@ -68,6 +72,7 @@ class Kept:
             {str(name): str(version) for name, version in record["versions"].items()},
             str(record["hardware"]),
             None if record["budget"] is None else dict(record["budget"]),
+            dict(record.get("seen", {})),
         )
         for usage in (found.predicted, found.measured):
             for quantity in (found.predicted_disk, *(getattr(usage, name) for name in UNITS)):
@@ -87,7 +92,7 @@ def key(step: Step, recipe: Recipe, state: State, earlier: Mapping[str, State], 
     settings = technique.model_dump(mode="json", exclude=set(technique.references()))
     identity: dict[str, Any] = {
         "technique": technique.name,
-        "version": technique.version,
+        "version": [technique.version, rooms.version(technique.room)],
         "settings": settings,
         "outside": technique.outside(),
         "inputs": inputs,
@@ -125,14 +130,18 @@ def stored(place: Path, note: Callable[[str], None]) -> Kept | None:
     try:
         if place.is_symlink() or not place.is_dir():
             raise DamagedArtifact(place, "a link" if place.is_symlink() else "a file of this name")
-        name = artifact.verify(place).name
+        kept = read(place, note)
+        unchanged = kept.seen == _files(place)
+        name = (artifact.manifest if unchanged else artifact.verify)(place).name
         if name != place.name:
             raise DamagedArtifact(place, f"it is {shown(name, quote=False)} under another name")
     except FileError as error:
         aside = discard(place)
         note(f"{error}; rebuilding it" + (f"; what was there is now {aside}" if aside else ""))
         return None
-    return read(place, note)
+    if not unchanged and kept.measured is not None:
+        keep(place, kept)
+    return kept
 
 
 def read(place: Path, note: Callable[[str], None] = lambda text: None) -> Kept:
@@ -148,8 +157,8 @@ def read(place: Path, note: Callable[[str], None] = lambda text: None) -> Kept:
 
 
 def keep(place: Path, kept: Kept) -> None:
-    """Write beside an artifact what making it used."""
-    artifact.write_whole(_record(place), to_json(kept.to_json()) + "\n")
+    """Write beside an artifact, whose files are known to be right, what making it used."""
+    artifact.write_whole(_record(place), to_json(replace(kept, seen=_files(place)).to_json()) + "\n")
 
 
 def discard(place: Path) -> Path | None:
@@ -164,20 +173,64 @@ def discard(place: Path) -> Path | None:
     return aside
 
 
-def scratch(place: Path) -> Path:
-    """The folder in which the step that makes `place` keeps its restart points."""
-    return place.parent / SCRATCH / place.name
+@contextmanager
+def making(folder: Path, name: str, budget: Budget, note: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
+    """Hold a key against other processes: the place of its artifact, and the folder for restart points, which is the lock.
+
+    Another process that makes the same artifact is waited for, and what it made is then there; when it is killed, its lock
+    ends with it, and its restart points are there.
+    """
+    while True:
+        there = place(folder, name, budget)
+        scratch = folder / SCRATCH / there.name
+        try:
+            scratch.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise file_error(scratch, error) from error
+        with _locked(scratch, note) as held:
+            # Whoever held it may have removed the folder, or made an artifact that its budget cut short.
+            if held and there == place(folder, name, budget):
+                yield there, scratch
+                if there.exists():
+                    shutil.rmtree(scratch, ignore_errors=True)
+                return
 
 
-def tidy(folder: Path) -> None:
-    """Remove what killed processes left in a store that is held: drafts, and scratch folders that nothing can go on from."""
-    artifact.sweep(folder)
-    for place in (folder / SCRATCH).glob("*"):
-        inner = [place, *(path for path in place.rglob("*") if path.is_dir())]
-        for each in inner:
-            artifact.sweep(each)
-        if (folder / place.name).exists() or not resumable(place):
-            shutil.rmtree(place, ignore_errors=True)
+@contextmanager
+def _locked(scratch: Path, note: Callable[[str], None]) -> Iterator[bool]:
+    """Lock a folder, after a wait where another process has; False when it is gone by then."""
+    try:
+        descriptor = os.open(scratch, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note(f"{scratch.name}: another shoestring makes this now; waiting for it")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield scratch.exists() and os.path.samestat(os.fstat(descriptor), scratch.stat())
+    finally:
+        os.close(descriptor)
+
+
+def open_store(folder: Path) -> None:
+    """Make a store, or remove what killed processes left in it: drafts, and scratch folders that nothing can go on from."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOCK).touch()
+        artifact.sweep(folder)
+        for scratch in (folder / SCRATCH).glob("*"):
+            with locked(scratch) as free:
+                if not free:  # of a process that works on it
+                    continue
+                for each in [scratch, *(path for path in scratch.rglob("*") if path.is_dir())]:
+                    artifact.sweep(each)
+                if (folder / scratch.name).exists() or not resumable(scratch):
+                    shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise file_error(folder, error) from error
 
 
 @contextmanager
@@ -197,6 +250,12 @@ def held(folder: Path) -> Iterator[None]:
             yield
     except OSError as error:
         raise file_error(folder, error) from error
+
+
+def _files(place: Path) -> dict[str, list[int]]:
+    """Size and time of change of each file in a folder."""
+    files = ((path, path.stat()) for path in place.rglob("*") if path.is_file())
+    return {str(path.relative_to(place)): [found.st_size, found.st_mtime_ns] for path, found in files}
 
 
 def _record(place: Path) -> Path:

@@ -26,9 +26,13 @@ if TYPE_CHECKING:
     TECHNIQUES: tuple[type[Technique], ...]
     TABLES: tuple[Table[Any], ...]
 
+VERSION = 1
+"""Raised when code that the techniques of this room share gives other results: what they made before is then redone."""
+
 __all__ = [
     "TABLES",
     "TECHNIQUES",
+    "VERSION",
     "Around",
     "Callback",
     "KeepZeros",

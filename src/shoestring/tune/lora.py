@@ -95,7 +95,7 @@ class LoRA(Trained):
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
         """Training steps without the frozen matrices' gradients."""
         config = sketch.model
-        if not isinstance(config, ModelConfig):
+        if config is None:
             raise SettingError("lora: needs a checkpoint, and no step before it makes one; put such a step before it")
         context = self._context(config)
         cost.must_be_low(self.rank, [min(cost.matrices(config)[name]) for name in chosen(self.targets, cost.matrices(config))])
