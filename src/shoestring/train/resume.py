@@ -69,7 +69,7 @@ def load(scratch: Path, identity: str, parts: Mapping[str, Stateful], note: Call
     for part, kept in parts.items():
         start = f"{part}:"
         own = {name[len(start) :]: pieces for name, pieces in stored.items() if name.startswith(start)}
-        kept.load_state_dict(Kept(plain[part], own))  # type: ignore[arg-type]  # a dict, says the protocol; ours is read late
+        kept.load_state_dict(Assembled(plain[part], own))  # type: ignore[arg-type]  # a dict, says the protocol; ours is read late
     return True
 
 
@@ -78,7 +78,7 @@ def points(scratch: Path) -> list[Path]:
     return sorted(path for path in scratch.glob("step-*") if path.is_dir())
 
 
-class Kept(Mapping[str, Any]):
+class Assembled(Mapping[str, Any]):
     """A part's state as it was written; a tensor is put together of its pieces when it is asked for."""
 
     def __init__(self, plain: Mapping[str, Any], stored: Mapping[str, list[Piece]]) -> None:

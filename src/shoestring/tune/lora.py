@@ -231,9 +231,8 @@ class LoRA(Trained):
 
     def _micro_batch(self, context: int, device: str) -> int:
         """Sequences in memory at one time; divides the batch."""
-        requested = (
-            self.micro_batch or MICRO_TOKENS[device] // 2 // context
-        )  # so that activations stay small beside frozen weights
+        # Half of what keeps a device busy: activations stay small beside the frozen weights.
+        requested = self.micro_batch or MICRO_TOKENS[device] // 2 // context
         return max(size for size in range(1, self.batch + 1) if self.batch % size == 0 and size <= max(1, requested))
 
     def _steps(self, sequences: float) -> int:
