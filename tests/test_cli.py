@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shoestring.architecture import ModelConfig
+from shoestring.architecture.cost import ASSUMED as CHECKPOINT
 from shoestring.cli import app, main
 from shoestring.cli.plans import figure
 from shoestring.model import Transformer, save
@@ -169,13 +170,23 @@ def test_generate_streams_what_json_says_whole(call: Call) -> None:
 
 
 def test_every_figure_of_a_calibration_has_a_unit() -> None:
-    static = ("matmul.fp32", "copy", "text", "disk.write", "infer.moved", "infer.layers")
+    static = (
+        "matmul.fp32",
+        "copy",
+        "text",
+        "disk.write",
+        "infer.moved",
+        "infer.layers",
+        "infer.steps",
+        "infer.drawn",
+        *CHECKPOINT,
+    )
     for key in (*static, *(f"train.fp32.{term}" for term in TERMS)):
         assert not figure(key, 1.5).replace(".", "").isdigit(), key
     assert figure("matmul.bf16", 3.2e9) == "3.2 GFLOP/s"
     assert figure("process.bytes", 2.0**28) == "256 MiB"
     assert figure("train.bf16.error", 0.034) == "3.4%"
-    assert {*PROBES} == {"train", "infer"}, "a new probe: say its figures' units in cli/plans.py"
+    assert {*PROBES} == {"train", "decoding", "checkpoint"}, "a new probe: say its figures' units in cli/plans.py"
 
 
 def test_the_version_and_the_schema(call: Call) -> None:
