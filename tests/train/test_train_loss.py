@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from shoestring.architecture import ModelConfig
 from shoestring.data.batch import IGNORED
+from shoestring.model import Transformer
+from shoestring.train.chunked import chunked
 from shoestring.train.loss import cross_entropy
 
 
@@ -75,3 +78,16 @@ def test_frozen_sides_get_no_gradient():
     assert hidden.grad is not None
     with torch.no_grad():
         cross_entropy(hidden, head, targets, 4)
+
+
+def test_the_logits_of_a_model_s_head_never_exist_at_once():
+    """The head of a Transformer, whatever class it is of, goes chunk by chunk."""
+    model = Transformer(ModelConfig(vocabulary=40, width=16, layers=1, heads=2)).initialise()
+    seen = []
+
+    def kernel(logits, part):
+        seen.append(len(logits))
+        return logits.sum(), torch.ones_like(logits)
+
+    chunked(torch.randn(10, 16), model.head, kernel, 4)
+    assert seen == [4, 4, 2]

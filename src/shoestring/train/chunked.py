@@ -32,7 +32,7 @@ def chunked(hidden_NC: Tensor, head: nn.Module, kernel: Kernel, chunk: int = CHU
 
     A head other than a plain linear layer without bias is called as it is, on all tokens at once.
     """
-    plain = type(head) is nn.Linear and head.bias is None
+    plain = isinstance(head, nn.Linear) and head.bias is None
     inputs, weight_VC = (hidden_NC, head.weight) if plain else (head(hidden_NC), None)
     total: Tensor = _Chunked.apply(inputs, weight_VC, kernel, chunk if inputs.is_cuda else min(chunk, CPU_CHUNK))
     return total
