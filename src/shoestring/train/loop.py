@@ -20,7 +20,7 @@ from shoestring.train import resume
 from shoestring.train.journal import Journal
 from shoestring.train.loss import Objective, next_token
 from shoestring.train.optimizers import OPTIMIZERS, trainable
-from shoestring.train.parallel.layout import rows
+from shoestring.train.parallel.layout import rows, share
 from shoestring.train.parts import Around, Cursor, Job, Parts
 from shoestring.train.prepare import kernels, prepare
 from shoestring.train.schedule import Plan, Span
@@ -56,6 +56,8 @@ def train(
     device = next(iter(trainable(model).values())).device
     job = Job(objective or next_token(settings.loss_chunk), plan, settings, device, around.mesh)
     prepare(model, settings, around.mesh)
+    if around.mesh is not None and (number := share(around.mesh)):
+        torch.manual_seed(torch.initial_seed() + number)  # other rows, other dropout
     parts = begin(job, model, around)
     known = resume.identity(job, parts)
     if around.scratch is not None and resume.load(around.scratch, known, parts.stateful(), around.note):

@@ -56,6 +56,11 @@ def size(mesh: DeviceMesh | None, *names: str) -> int:
     return 1 if mesh is None else prod(mesh[name].size() for name in names)
 
 
+def share(mesh: DeviceMesh) -> int:
+    """Which share of a batch's rows this rank reads: `tensor` ranks beside each other read the same."""
+    return mesh["replicate"].get_local_rank() * size(mesh, "shard") + mesh["shard"].get_local_rank()
+
+
 def rows(batch: Batch, mesh: DeviceMesh | None) -> Batch:
     """The rows of a batch that this rank reads.
 
@@ -67,7 +72,7 @@ def rows(batch: Batch, mesh: DeviceMesh | None) -> Batch:
     count, shares = len(batch["tokens"]), size(mesh, *DATA)
     if count % shares:
         raise SettingError(f"layout: {count} sequences of a step can't be shared by {shares} ranks; give a multiple")
-    own = mesh["replicate"].get_local_rank() * size(mesh, "shard") + mesh["shard"].get_local_rank()
+    own = share(mesh)
     return {name: column[own * count // shares : (own + 1) * count // shares] for name, column in batch.items()}
 
 
