@@ -22,7 +22,7 @@ SIZE, BITS = 4000, 2.0
 class Cheap(Technique):
     """Shared by the techniques below: they cost nothing, and say so."""
 
-    room: ClassVar[str] = "explore"
+    room: ClassVar[str] = "compress"
     row: ClassVar[str] = "R7"
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
