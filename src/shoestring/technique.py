@@ -144,6 +144,7 @@ class Task:
         sketch: what is known now, from the artifacts made so far, with what is left of the budget.
         earlier: the state after each earlier step, by step name.
         seconds_left: what the budget's time leaves this step after what the later steps will use; None without a limit.
+        ranks: processes that work on it together, where the technique is `shared`.
     """
 
     out: Path
@@ -153,6 +154,7 @@ class Task:
     sketch: Sketch = field(default_factory=Sketch)
     earlier: Mapping[str, State] = field(default_factory=dict)
     seconds_left: float | None = None
+    ranks: int = 1
 
     @property
     def device(self) -> str:
@@ -198,6 +200,8 @@ class Technique(BaseModel):
     """The part of the state it replaces."""
     budgeted: ClassVar[bool] = False
     """Its result follows from the recipe's budget and the machine."""
+    shared: ClassVar[bool] = False
+    """Several processes can apply it together, when each is a rank of one process group."""
     version: ClassVar[int] = 1
     """Raised whenever the same settings and inputs would give another result: stored results of before are then redone."""
 

@@ -42,6 +42,7 @@ class Meter:
         self.parent = parent
         self.flops = 0.0
         self.communication = 0.0
+        self._elsewhere = 0.0
         self._open = False
         self._seconds = 0.0
         self._block = -1
@@ -53,14 +54,15 @@ class Meter:
         """A meter for a part of this one's block; for work in another thread, which the nesting doesn't see by itself."""
         return Meter(self.hardware, parent=self)
 
-    def count(self, flops: float = 0.0, communication: float = 0.0) -> None:
-        """Tell the meter, and those around it, of operations done and of bytes sent between devices."""
+    def count(self, flops: float = 0.0, communication: float = 0.0, peak: float = 0.0) -> None:
+        """Tell the meter, and those around it, of operations, bytes between devices, and another process's peak of memory."""
+        self._elsewhere = max(self._elsewhere, peak)
         self.flops += flops
         self.communication += communication
         if isinstance(self._sensor, RaplSensor):
             self._sensor.tick()
         if self.parent is not None:
-            self.parent.count(flops, communication)
+            self.parent.count(flops, communication, peak)
 
     def __enter__(self) -> Meter:
         if self.parent is None:
@@ -140,6 +142,8 @@ class Meter:
         return estimated(watts * self.seconds, "J", f"{watts:g} W (assumed) x measured time; no energy counter can be read")
 
     def _peak_memory(self) -> Quantity:
+        if self._elsewhere > 0:
+            return measured(self._elsewhere, "B", "the fullest of several processes")
         host, device = self._peaks or PEAKS.read(self._block, self._torch(), self.hardware.count)
         if device > 0:
             return measured(device, "B", "PyTorch's allocator, the fullest device")

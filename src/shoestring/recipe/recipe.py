@@ -42,6 +42,8 @@ class Recipe:
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
     device: str = "auto"
+    ranks: int = 1
+    """Processes that share a step that trains."""
 
     def to_json(self) -> dict[str, Any]:
         """The resolved recipe, every setting written out: what it says can be run again."""
@@ -54,6 +56,7 @@ class Recipe:
             "name": self.name,
             "seed": self.seed,
             "device": self.device,
+            "ranks": self.ranks,
             "budget": limits,
             "quality": quality[0] if quality else False,
             "steps": steps,
@@ -81,6 +84,7 @@ class _Raw(BaseModel):
     budget: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    ranks: int = Field(default=1, ge=1, le=64)
     quality: dict[str, Any] | bool = True
 
     @field_validator("name")
@@ -140,7 +144,7 @@ def build(content: Mapping[str, Any], sets: Sequence[str] = ()) -> Recipe:
         with faults.gathered():
             check(steps)
     faults.refuse()
-    return Recipe(raw.name, steps, limits, raw.seed, raw.device)
+    return Recipe(raw.name, steps, limits, raw.seed, raw.device, raw.ranks)
 
 
 def check(steps: Sequence[Step]) -> None:

@@ -19,7 +19,7 @@ from shoestring.files import read_object, to_json
 from shoestring.infer.probe import probe as probe_decoding
 from shoestring.measure import Hardware, Meter, Usage
 from shoestring.model.probe import probe as probe_checkpoints
-from shoestring.recipe import ledger, rows, store
+from shoestring.recipe import ledger, rank, rows, store
 from shoestring.recipe.forecast import Forecast, ahead, informed, left, predict, refuse_impossible, seconds_left
 from shoestring.recipe.ledger import Row
 from shoestring.recipe.link import link_model
@@ -127,6 +127,8 @@ def prepare(recipe: Recipe, observer: Observer) -> tuple[Hardware, float]:
     if recipe.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device: cuda is not there; use --set device=cpu or auto")
     hardware = measure.detect(recipe.device)
+    if hardware.device == "cuda" and recipe.ranks > torch.cuda.device_count():
+        raise DeviceError(f"ranks: {recipe.ranks} processes need a GPU each, and {torch.cuda.device_count()} are there")
     if not any(step.technique.budgeted for step in recipe.steps):
         return hardware, 0.0
     if not hardware.calibrated:
@@ -165,7 +167,7 @@ def _carry_out(current: Run, number: int, step: Step, observer: Observer) -> Non
         observer.begin(step, number + 1, len(recipe.steps), forecast)
         if kept is None:
             sketch, seconds = informed(current.sketch, later, remaining), seconds_left(forecast, current.hardware)
-            task = Task(place, scratch, current.hardware, recipe.seed, sketch, dict(current.states), seconds)
+            task = Task(place, scratch, current.hardware, recipe.seed, sketch, dict(current.states), seconds, recipe.ranks)
             kept = _make(current, step, task, observer, forecast)
         row = rows.row(step, place, kept, forecast)
     current.states[step.name] = {**state, step.technique.gives: place}
@@ -206,7 +208,7 @@ def _apply(step: Step, state: State, task: Task, observer: Observer) -> tuple[Us
     torch.manual_seed(task.seed)
     try:
         with spent.kept(), spent.meter:
-            step.technique.apply(state, task, Watch(spent.meter, observer.note, spent.watching(observer.progress)))
+            rank.apply(step.technique, state, task, Watch(spent.meter, observer.note, spent.watching(observer.progress)))
     except ShoestringError as error:
         raise _located(step, error) from None
     except (RuntimeError, MemoryError) as error:

@@ -48,6 +48,7 @@ def recipe_schema() -> Schema:
             "description": "Limits; leave out what does not matter.",
         },
         "seed": {"type": "integer", "minimum": 0, "maximum": LARGEST, "description": "Every random draw follows from it."},
+        "ranks": {"type": "integer", "minimum": 1, "maximum": 64, "description": "Processes that share a step that trains."},
         "device": {"enum": ["auto", "cpu", "cuda"], "description": "Where the steps run."},
         "quality": {
             "anyOf": [_of(Evaluate, shared), {"type": "boolean"}],

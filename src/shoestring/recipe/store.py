@@ -100,6 +100,8 @@ def key(step: Step, recipe: Recipe, state: State, earlier: Mapping[str, State], 
     }
     if "checkpoint" in (*technique.reads, technique.gives):  # a model runs: its numbers are those of the device
         identity |= {"device": hardware.device, "resolved": technique.resolved(hardware.device)}
+    if technique.shared and recipe.ranks > 1:  # sums in another order end in other bits
+        identity["ranks"] = recipe.ranks
     if technique.budgeted:
         identity |= {"budget": asdict(recipe.budget), "hardware": [hardware.name, hardware.count]}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -68,6 +68,7 @@ class Trained(Technique):
     """Trains a model and writes it as a checkpoint with its log."""
 
     gives: ClassVar[str] = "checkpoint"
+    shared: ClassVar[bool] = True
 
     precision: Precision | None = None
     """bf16 on a GPU, fp32 on a CPU, when neither this nor a plan says."""
