@@ -11,11 +11,12 @@ import pytest
 from pydantic import BaseModel
 
 from shoestring import files
+from shoestring.artifact import PARTS
 from shoestring.choice import Table
 from shoestring.errors import SettingError
 from shoestring.recipe import build, catalogue, documentation, tables, techniques
 from shoestring.recipe.schema import allowed, recipe_schema, settings
-from shoestring.technique import PARTS, configure
+from shoestring.technique import configure
 
 jsonschema = pytest.importorskip("jsonschema")
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))

@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 _ROOMS = (
     "measure", "artifact", "technique", "tokenizer", "model", "data", "train", "infer",
-    "evaluate", "tune", "compress", "plan", "recipe", "explore", "report", "serve",
+    "answer", "evaluate", "tune", "compress", "plan", "recipe", "explore", "report", "serve",
 )  # fmt: skip
 _NAMES = {"load": "model", "save": "model", "load_recipe": "recipe", "run": "recipe", "ShoestringError": "errors"}
 

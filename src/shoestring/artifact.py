@@ -33,6 +33,7 @@ PARTS = {
     "numbers": "figures of quality",
     "text": "what a model has written",
     "scores": "a figure for each document",
+    "answering": "how a model answers: the settings of its engine",
 }
 """What a step can make: each part of a recipe's state, and kind of artifact, with what it is."""
 

@@ -26,6 +26,7 @@ from shoestring.recipe.place import refuse_foreign
 MOST_FACTORS = 6
 MOST_REPEATS = 1000
 COSTS = ("seconds", "flops", "energy", "money")
+SPEED = ("time_to_first_token", "tokens_per_second")
 
 
 def compose(
@@ -120,8 +121,11 @@ def check(recipe: Recipe, factors: Sequence[str]) -> tuple[str, ...]:
 
 
 def figures(done: Run) -> dict[str, Quantity]:
-    """What a run is compared by: the cost of its steps, bytes on disk and bits per byte of its last model."""
-    rows = [row for row in done.rows if not row.automatic]
+    """What a run is compared by: the cost of its steps, bytes on disk and bits per byte of its last model, and how it answers.
+
+    Steps that measure are left out of the costs.
+    """
+    rows = [row for row in done.rows if row.numbers is None]
     usage = total(row.measured for row in rows)
     found = {name: getattr(usage, name) for name in COSTS}
     kept = _last_checkpoint(done)
@@ -130,6 +134,9 @@ def figures(done: Run) -> dict[str, Quantity]:
     judged = [row.numbers["bits_per_byte"] for row in done.rows if row.numbers and "bits_per_byte" in row.numbers]
     if judged:
         found["bits_per_byte"] = Quantity.from_json(judged[-1])
+    for row in done.rows:
+        if row.room == "answer" and row.numbers:
+            found |= {name: Quantity.from_json(row.numbers[name]) for name in SPEED}
     return found
 
 

@@ -26,6 +26,8 @@ NAMES = {
     "money": "money",
     "disk": "on disk",
     "bits_per_byte": "bits/byte",
+    "time_to_first_token": "first token",
+    "tokens_per_second": "tokens/s",
 }
 
 

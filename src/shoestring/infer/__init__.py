@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from shoestring.lazy import lazily
 
 if TYPE_CHECKING:
+    from shoestring.infer.answering import Answering, Speculate
     from shoestring.infer.answers import generate
     from shoestring.infer.choices import TABLES
     from shoestring.infer.decoder import TooLong
@@ -27,14 +28,16 @@ __all__ = [
     "TECHNIQUES",
     "VERSION",
     "Answer",
+    "Answering",
     "Busy",
     "Closed",
     "Engine",
     "Sample",
     "Sampling",
+    "Speculate",
     "TooLong",
     "generate",
     "stop_tokens",
 ]
 
-__getattr__ = lazily(__name__, __file__, TECHNIQUES=("Sample",))
+__getattr__ = lazily(__name__, __file__, TECHNIQUES=("Sample", "Speculate"))

@@ -13,7 +13,7 @@ from shoestring.choice import Table
 from shoestring.errors import SettingError, nearest, shown
 from shoestring.technique import Technique
 
-ROOMS = ("data", "model", "train", "infer", "evaluate", "tune", "compress", "plan")
+ROOMS = ("data", "model", "train", "infer", "answer", "evaluate", "tune", "compress", "plan")
 """The rooms that have techniques, in the order of a model's life."""
 
 

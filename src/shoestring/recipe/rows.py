@@ -48,7 +48,7 @@ def judge(recipe: Recipe, rows: Sequence[Row], row: Row) -> None:
     """Enter the quality before and after: an evaluation tells it of the newest step that changed the model."""
     changers = {step.name for step in recipe.steps if step.technique.gives == "checkpoint"}
     changed = [other for other in rows if other.step in changers]
-    if row.numbers is not None and changed:
+    if row.numbers is not None and changed and row.room == "evaluate":
         quality: Quality = {
             name: Quantity.from_json(figure)
             for name, figure in row.numbers.items()
