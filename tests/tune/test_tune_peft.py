@@ -56,6 +56,8 @@ def pefts(tmp_path: Path, model: Any, **settings: Any) -> torch.Tensor:
         return theirs.merge_and_unload()(BATCH_BT).logits
 
 
+# One of the keys below matches nothing on purpose, and peft says so.
+@pytest.mark.filterwarnings("ignore:The following alpha_pattern keys:RuntimeWarning")
 @pytest.mark.parametrize(
     "settings",
     [
