@@ -114,6 +114,12 @@ class Sketch:
         return replace(self, **known)
 
 
+NEEDS: dict[str, tuple[Callable[[Sketch], bool], str, str]] = {
+    "unpacked": (lambda sketch: sketch.bits_per_weight >= 16, "weights that can be changed", "packs them"),
+}
+"""What a technique may need of the sketch: whether it holds, what it is, and what a step does after which it no longer does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What a technique will use, and the sketch after it."""
@@ -196,6 +202,8 @@ class Technique(BaseModel):
     """Parts of the state it needs, of `artifact.PARTS`."""
     uses: ClassVar[tuple[str, ...]] = ()
     """Parts it takes into account when they are there."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """What must hold of the sketch before it, of `NEEDS`."""
     gives: ClassVar[str]
     """The part of the state it replaces."""
     budgeted: ClassVar[bool] = False

@@ -38,6 +38,7 @@ class Compression(Technique):
 
     room: ClassVar[str] = "compress"
     reads: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    needs: ClassVar[tuple[str, ...]] = ("unpacked",)
     gives: ClassVar[str] = "checkpoint"
     version: ClassVar[int] = 2
 

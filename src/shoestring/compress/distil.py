@@ -73,6 +73,7 @@ class Distil(Trained):
     paper: ClassVar[str] = "1503.02531"
     saves: ClassVar[tuple[str, ...]] = ("data", "computation")
     reads: ClassVar[tuple[str, ...]] = ("checkpoint", "tokens")
+    needs: ClassVar[tuple[str, ...]] = ("unpacked",)
     version: ClassVar[int] = 3
 
     teacher: StepName

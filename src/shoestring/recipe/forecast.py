@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from shoestring.errors import BudgetError
+from shoestring.errors import BudgetError, SettingError
 from shoestring.measure import Hardware, Kind, Quantity, Usage, human, no_usage, predicted, unknown
 from shoestring.recipe.recipe import Recipe, Step
-from shoestring.technique import Budget, Outlook, Prediction, Sketch, usage_after
+from shoestring.technique import NEEDS, Budget, Outlook, Prediction, Sketch, usage_after
 
 _CORPUS_ON_DISK = 0.35
 """Bytes of compressed Parquet per byte of text: measured on the standard library's source, 2026-11."""
@@ -34,12 +34,32 @@ def predict(recipe: Recipe, hardware: Hardware, spent: float = 0.0) -> list[Fore
     Raises:
         BudgetError: a step can't be planned within the budget; the message says what is short.
     """
-    sketch, used, forecasts = Sketch(), no_usage(Kind.PREDICTED), []
+    sketch, used = Sketch(), no_usage(Kind.PREDICTED)
+    forecasts: list[Forecast] = []
     for number, step in enumerate(recipe.steps):
+        refuse_order(step, forecasts)
         forecast = ahead(step, recipe.steps[number + 1 :], sketch, left(recipe.budget, used, spent), hardware)
         forecasts.append(forecast)
         sketch, used = forecast.sketch, used.then(forecast.usage)
     return forecasts
+
+
+def refuse_order(step: Step, before: Sequence[Forecast]) -> None:
+    """See that no step before spoils what this one needs.
+
+    Raises:
+        SettingError: names the step that does, and the order that works.
+    """
+    for name in step.technique.needs:
+        holds, what, spoils = NEEDS[name]
+        if not before or holds(before[-1].sketch):
+            continue
+        earlier = [None, *before[:-1]]
+        broken = next(one.step for one, last in zip(before[::-1], earlier[::-1]) if last is None or holds(last.sketch))
+        works = f"put {step.name} before {broken.name}"
+        if "checkpoint" not in broken.technique.reads:
+            works = "start from a checkpoint that is not quantized"
+        raise SettingError(f"steps.{step.name}: needs {what}, and steps.{broken.name} {spoils}; {works}")
 
 
 def ahead(step: Step, later: Sequence[Step], sketch: Sketch, remaining: Budget, hardware: Hardware) -> Forecast:
