@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 Axis = Literal["width", "heads", "kv_heads", "head_size", "inner", "latent", "state", "experts", "vocabulary", "positions"]
 """What a dimension counts; those of heads count their elements, heads x head_size."""
@@ -75,6 +75,6 @@ class Slot:
         return replace(self, name=f"{place}.{self.name}", reads=reads, fed_by=fed_by)
 
 
-def matrix(name: str, outputs: int, inputs: int, axes: tuple[Axis, Axis], reads: str = "input", **more: object) -> Slot:
+def matrix(name: str, outputs: int, inputs: int, axes: tuple[Axis, Axis], reads: str = "input", **more: Any) -> Slot:
     """The slot of a matrix."""
-    return Slot(name, (outputs, inputs), axes, reads, **more)  # type: ignore[arg-type]
+    return Slot(name, (outputs, inputs), axes, reads, **more)

@@ -82,7 +82,8 @@ class Live:
         return self.model.embed(tokens_NT, inputs).float(), inputs
 
     def taken(self, layer: int) -> AbstractContextManager[Block]:
-        return nullcontext(self.model.blocks[layer])  # type: ignore[arg-type]
+        blocks: Any = self.model.blocks
+        return nullcontext(blocks[layer])
 
 
 def gram(x_NI: Tensor, panel: int = 256) -> Tensor:

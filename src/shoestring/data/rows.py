@@ -114,7 +114,9 @@ class _Values:
     def peek(self) -> str:
         """The next character that is no space; "" at the end."""
         while True:
-            self._pass(self.SPACE.match(self.text, self.at).end())  # type: ignore[union-attr]
+            space = self.SPACE.match(self.text, self.at)
+            assert space is not None
+            self._pass(space.end())
             if self.at < len(self.text):
                 return self.text[self.at]
             if not self.more():

@@ -36,7 +36,8 @@ class Scored:
 
     def named(self, task: str) -> Scored:
         """The same with the task's name before each figure's."""
-        return Scored(*({f"{task}.{key}": value for key, value in part.items()} for part in (self.figures, self.right)))  # type: ignore[arg-type]
+        figures = {f"{task}.{key}": value for key, value in self.figures.items()}
+        return Scored(figures, {f"{task}.{key}": value for key, value in self.right.items()})
 
 
 def task_scores(

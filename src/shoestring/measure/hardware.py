@@ -7,6 +7,7 @@ import re
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from shoestring.errors import SettingError, nearest
 
@@ -54,9 +55,9 @@ class Hardware:
         """A calibrated figure, or the given assumption."""
         return self.reached.get(name, otherwise)
 
-    def with_(self, **changes: object) -> Hardware:
+    def with_(self, **changes: Any) -> Hardware:
         """The same with some fields replaced."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes)
 
 
 def _gpu(

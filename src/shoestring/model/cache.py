@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from shoestring.architecture import ModelConfig, StateShape
@@ -101,9 +102,9 @@ class Cache:
         self.layers = [state(layer.mixer.state(config.width), places, self.capacity, like) for layer in config.layers]
 
     @classmethod
-    def of(cls, model: nn.Module, places: int, capacity: int) -> Cache:
+    def of(cls, model: Any, places: int, capacity: int) -> Cache:
         """Of a `Transformer`, in its dtype, where it is."""
-        return cls(model.config, next(model.parameters()), places, capacity)  # type: ignore[arg-type]
+        return cls(model.config, next(model.parameters()), places, capacity)
 
     def rows(self, count: int | Tensor, first: int = 0, length: int | None = None) -> Rows:
         """Rows that the next pass extends by `count` tokens each; all of them when `count` is a number.

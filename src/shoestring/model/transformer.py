@@ -93,7 +93,8 @@ class Block(nn.Module):
 
 def linears(block: Block) -> dict[str, Matrix]:
     """The matrices of a block by dotted name, in the order in which they compute: mixer.query ... feed_forward.down."""
-    return {name: block.get_submodule(name) for name in block.matrices}  # type: ignore[misc]
+    find: Callable[[str], Any] = block.get_submodule
+    return {name: find(name) for name in block.matrices}
 
 
 class Transformer(nn.Module):
@@ -149,7 +150,8 @@ class Transformer(nn.Module):
 
     def numbered(self, layers: slice = ALL) -> Iterator[tuple[int, Block]]:
         """Blocks with their numbers."""
-        return islice(enumerate(self.blocks), layers.start, layers.stop)  # type: ignore[arg-type]
+        blocks: Any = self.blocks
+        return islice(enumerate(blocks), layers.start, layers.stop)
 
     def matrices(self) -> Iterator[tuple[str, Matrix]]:
         """The matrices of all blocks with their dotted names, in order of computation."""
@@ -166,10 +168,11 @@ class Transformer(nn.Module):
             rows = inputs.rows or inputs.cache.rows(length)
             inputs = replace(inputs, rows=rows, positions_BT=rows.positions(length))
         slots = length if inputs.cache is None else inputs.cache.capacity
+        tables: Any = self.rotaries
         where = (None, slice(length)) if inputs.positions_BT is None else inputs.positions_BT
         return replace(
             inputs,
-            rotaries={key: rotary.upto(slots)[where] for key, rotary in self.rotaries.items()},  # type: ignore[operator]
+            rotaries={key: rotary.upto(slots)[where] for key, rotary in tables.items()},
             masks={window: inputs.mask(tokens_BT, window) for window in self.windows},
         )
 
@@ -191,10 +194,10 @@ class Transformer(nn.Module):
         with torch.no_grad():
             for slot in self.config.slots():
                 if not slot.shares:
-                    module = self.get_submodule(slot.name)
-                    module.weight.copy_(drawn(slot.draw, slot.shape, f"{seed}/{slot.name}", len(self.blocks)))  # type: ignore[union-attr,operator]
+                    module: Any = self.get_submodule(slot.name)
+                    module.weight.copy_(drawn(slot.draw, slot.shape, f"{seed}/{slot.name}", len(self.blocks)))
                     if slot.bias:
-                        module.bias.zero_()  # type: ignore[union-attr,operator]
+                        module.bias.zero_()
         return self
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from shoestring.measure import Quantity, total
 from shoestring.recipe import ledger
@@ -36,8 +36,8 @@ def table(run: Path | Sequence[Row]) -> Table:
     whole = _line("whole run", rows) if rows else [""] * 9
     names = ("step", "predicted", "time", "ratio", "memory", "on disk", "bits/byte", "energy", "money")
     for name, footer in zip(names, whole):
-        justify, wrap = ("left", False) if name == "step" else ("right", True)
-        found.add_column(name, footer=footer, justify=justify, no_wrap=wrap, footer_style="bold", overflow="fold")  # type: ignore[arg-type]
+        justify: Literal["left", "right"] = "left" if name == "step" else "right"
+        found.add_column(name, footer=footer, justify=justify, no_wrap=name != "step", footer_style="bold", overflow="fold")
     for row in rows:
         if not row.automatic:
             label = Text(row.step)

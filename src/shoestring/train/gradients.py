@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,7 +69,8 @@ def gather(
     root = torch.zeros((), device=device, requires_grad=True)  # the graph hangs on it: weights need no gradient
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     hooks = [model.embedding.register_forward_hook(lambda module, inputs, output: output + root)]
-    hooks += [matrix.register_forward_hook(partial(_watch, name, statistic, found)) for name, matrix in model.matrices()]  # type: ignore[attr-defined]
+    matrices: Iterable[tuple[str, Any]] = model.matrices()
+    hooks += [matrix.register_forward_hook(partial(_watch, name, statistic, found)) for name, matrix in matrices]
     try:
         model.requires_grad_(False)
         for batch in batches:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,7 +57,8 @@ class Journal:
         """A step of a batch, of which this rank has these rows, has been launched; read those that are far enough behind."""
         tokens, length = batch["tokens"].numel() * size(self.job.mesh, *DATA), batch["tokens"].shape[1]
         if self.flops is None:
-            self.flops = counts.training_flops(self.parts.model.config, tokens, length)  # type: ignore[arg-type]
+            model: Any = self.parts.model
+            self.flops = counts.training_flops(model.config, tokens, length)
         if self.around.meter is not None:
             self.around.meter.count(flops=self.flops / ranks())
         means = [loss.mean, norm, *(figure / loss.count.clamp(min=1) for figure in loss.figures.values())]

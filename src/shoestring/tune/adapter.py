@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -60,7 +61,7 @@ def place(
     model.requires_grad_(False)
     found: dict[str, LoRALinear] = {}
     for name, shape in shapes.items():
-        layer = LoRALinear(model.get_submodule(name), shape, generator, name in keep_zeros)  # type: ignore[arg-type]
+        layer = LoRALinear(model.get_submodule(name), shape, generator, name in keep_zeros)
         put(model, name, layer.train(model.training))
         found[name] = layer
     return found
@@ -83,7 +84,8 @@ def chosen(targets: Sequence[str], names: Iterable[str]) -> list[str]:
 
 def adapters(model: Transformer) -> dict[str, LoRALinear]:
     """The adapted layers of a model by dotted name."""
-    return {name: module for name, module in model.named_modules() if getattr(module, "form", "") == "adapted"}  # type: ignore[misc]
+    modules: Iterable[tuple[str, Any]] = model.named_modules()
+    return {name: module for name, module in modules if getattr(module, "form", "") == "adapted"}
 
 
 def merge(model: Transformer) -> int:

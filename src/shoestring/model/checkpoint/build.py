@@ -41,7 +41,7 @@ def frame(config: ModelConfig, tensors: Mapping[str, Tensor], packed: Mapping[st
             raise FileError(
                 f"{source}: {name} is {layer.form}, {layer.out_features} x {layer.in_features}; the model has {linear}"
             )
-        put(model, name, layer)  # type: ignore[arg-type]
+        put(model, name, layer)
     _compare(_empty(model), tensors, source)
     return model
 

@@ -39,7 +39,7 @@ def build(form: str, settings: Mapping[str, Any], tensors: Mapping[str, Tensor])
     return FORMS[form](dict(tensors), **settings)
 
 
-def put(model: nn.Module, name: str, module: nn.Module) -> None:
+def put(model: nn.Module, name: str, module: Any) -> None:
     """Set the submodule of a dotted name."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)

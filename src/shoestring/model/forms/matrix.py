@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 BLOCK = 1 << 22
 """Weights that are unpacked at once: bounds the memory of a product to about 16 MB beyond its operands."""
@@ -70,7 +69,7 @@ class Dense(nn.Linear):
         made = cls(1, 1, bias=False, device="meta")
         made.weight = nn.Parameter(tensors["weight"])
         made.out_features, made.in_features = tensors["weight"].shape
-        made.bias = nn.Parameter(tensors["bias"]) if "bias" in tensors else None  # type: ignore[assignment]
+        made.register_parameter("bias", nn.Parameter(tensors["bias"]) if "bias" in tensors else None)
         return made
 
 
@@ -167,8 +166,8 @@ class _Unpacked(torch.autograd.Function):
     """x @ W^T, block by block; the backward pass unpacks W again instead of keeping it."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x_MK: Tensor, layer: Kept) -> Tensor:
-        ctx.layer = layer  # type: ignore[attr-defined]
+    def forward(ctx: Any, x_MK: Tensor, layer: Kept) -> Tensor:
+        ctx.layer = layer
         y_MN = x_MK.new_empty(x_MK.shape[0], layer.out_features)
         for first, last in layer.blocks():
             y_MN[:, first:last] = x_MK @ layer.weight_rows(first, last).to(x_MK.dtype).T
