@@ -22,6 +22,7 @@ from pathlib import Path
 runner, source, out = sys.argv[1:]
 from shoestring.data import engine, Corpus, Exact, MinHash, Quality
 from shoestring.measure import Meter, find
+from shoestring.technique import Task, Watch
 
 if runner == "ray":
     import daft, ray
