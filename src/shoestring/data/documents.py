@@ -174,8 +174,8 @@ def _write_drops(source: Path, dropped: dict[int, Drop], target: Path) -> None:
             for batch in opened.iter_batches(batch_size=ROWS, columns=["id", "order", "source", "text"]):
                 hit = batch.filter(pc.is_in(batch.column("order"), value_set=chosen))
                 why = [dropped[order] for order in hit.column("order").to_pylist()]
-                said = [pa.array([drop[part] for drop in why], pa.string()) for part in (0, 1)]
-                columns = [hit.column("id"), hit.column("source"), *said, hit.column("text")]
+                reasons = [pa.array([drop[part] for drop in why], pa.string()) for part in (0, 1)]
+                columns = [hit.column("id"), hit.column("source"), *reasons, hit.column("text")]
                 yield pa.RecordBatch.from_arrays(columns, schema=DROPS_SCHEMA)
 
     write(rejects(), target, DROPS_SCHEMA)

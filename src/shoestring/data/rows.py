@@ -272,8 +272,8 @@ def _parquet(file: Path) -> Iterator[Row]:
                     yield Row(number, f"{file}: row {number}", {key: _as_text(value) for key, value in record.items()})
     except (pa.ArrowException, UnicodeDecodeError, OverflowError, ValueError) as error:
         place = f" behind row {number}" if number else ""
-        said = shown(str(error), quote=False)
-        raise FileError(f"{file}: can't be read as Parquet{place} ({said}); it is damaged or not that kind of file") from error
+        message = shown(str(error), quote=False)
+        raise FileError(f"{file}: can't be read as Parquet{place} ({message}); it is damaged or not that kind of file") from error
     except OSError as error:
         if error.errno is not None:
             raise file_error(file, error) from error

@@ -79,8 +79,8 @@ def answers(model: Transformer, tokenizer: Tokenizer, requests: Sequence[tuple[s
         settings.append(Sampling(temperature=temperature, max_tokens=most, **more))
     with evaluating(model):
         made = generate(model, prompts, settings, stop_tokens(tokenizer))
-    texts = [tokenizer.answer(prompt, said) for prompt, said in zip(prompts, made)]
-    return [_before(said, options.get("until")) for said, (_, options) in zip(texts, requests)]
+    texts = [tokenizer.answer(prompt, answer) for prompt, answer in zip(prompts, made)]
+    return [_before(text, options.get("until")) for text, (_, options) in zip(texts, requests)]
 
 
 def _before(text: str, until: str | Sequence[str] | None) -> str:

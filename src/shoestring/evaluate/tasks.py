@@ -142,8 +142,8 @@ def _exact(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Exact], prog
 
 
 def _shares(right: dict[str, list[bool]], tokenizer: Tokenizer) -> Scored:
-    said = before(tokenizer, "each context")
-    return Scored({name: share(rows, said) for name, rows in right.items()}, right)
+    prefix = before(tokenizer, "each context")
+    return Scored({name: share(rows, prefix) for name, rows in right.items()}, right)
 
 
 def continuation_likelihoods(
@@ -183,15 +183,15 @@ def fitted(tokenizer: Tokenizer, tokens: list[int], room: int) -> list[int]:
     return tokens if len(tokens) <= room else tokens[:prefix] + tokens[len(tokens) - max(0, room - prefix) :]
 
 
-def share(right: Sequence[bool], said: str = "") -> Quantity:
-    """A share of rows: standard error sqrt(p (1 - p) / (n - 1)), Wilson's interval; `said` stands in its method."""
+def share(right: Sequence[bool], prefix: str = "") -> Quantity:
+    """A share of rows: standard error sqrt(p (1 - p) / (n - 1)), Wilson's interval; `prefix` stands in its method."""
     count, mean = len(right), sum(right) / len(right)
     error = f"standard error {math.sqrt(mean * (1 - mean) / (count - 1)):.3g}, " if count > 1 else ""
-    method = f"share of {count} rows{said}; {error}95 % by Wilson's score"
+    method = f"share of {count} rows{prefix}; {error}95 % by Wilson's score"
     return Quantity(mean, "", Kind.MEASURED, method, wilson(sum(right), count))
 
 
-def _same(said: str, expected: str) -> bool:
+def _same(answer: str, expected: str) -> bool:
     if "\n" not in expected.strip():
-        said = said.strip().split("\n")[0]
-    return " ".join(said.split()) == " ".join(expected.split())
+        answer = answer.strip().split("\n")[0]
+    return " ".join(answer.split()) == " ".join(expected.split())

@@ -34,7 +34,7 @@ LARGEST = 700.0
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How well a model foretells a text.
+    """How well a model predicts a text.
 
     Attributes:
         loss: nats per token.
@@ -137,7 +137,7 @@ def cut(
     """
     least = max(2, len(prefix) + 1)
     if context < least:
-        raise SettingError(f"context: must be at least {least} tokens (one to see, one to foretell), got {context}")
+        raise SettingError(f"context: must be at least {least} tokens (one to see, one to predict), got {context}")
     if windows is not None and windows < 1:
         raise SettingError(f"windows: must be at least 1, got {windows}")
     if len(tokens) < 2:

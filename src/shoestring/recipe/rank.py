@@ -44,16 +44,16 @@ def apply(technique: Technique, state: State, task: Task, watch: Watch) -> None:
     lines.write_text("", "utf-8")
     write_whole(task.scratch / "task.json", to_json(written(technique, state, task)))
     command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={task.ranks}", "-m", __name__]
-    with problems.open("wb") as log, lines.open("r", encoding="utf-8") as told:
+    with problems.open("wb") as log, lines.open("r", encoding="utf-8") as counts:
         process = subprocess.Popen([sys.executable, *command, str(task.scratch / "task.json")], stdout=log, stderr=log)
         try:
             while (code := process.poll()) is None:
-                _follow(told.readlines(), watch)
+                _follow(counts.readlines(), watch)
                 time.sleep(EVERY)
         finally:
             process.terminate()
             process.wait()
-        _follow(told.readlines(), watch)
+        _follow(counts.readlines(), watch)
     if code:
         raise RuntimeError(f"a rank ended with status {code}: {problems.read_text('utf-8', 'replace')[-2000:]}")
 

@@ -110,13 +110,13 @@ def prediction(record: Record) -> Chart | None:
     rows = [row for row in record.rows if not row.automatic]
     traces: list[dict[str, Any]] = []
     for number, figure in enumerate(RESOURCES):
-        steps, ratios, said = [], [], []
+        steps, ratios, labels = [], [], []
         for row in rows:
             expected, found = pair(row, figure)
             if expected.value and found.value and (figure != "energy" or found.kind is Kind.MEASURED):
                 steps.append(row.step)
                 ratios.append(found.value / expected.value)
-                said.append(f"{text(found)} measured, {text(expected)} predicted ({ratio_text(ratios[-1])})")
+                labels.append(f"{text(found)} measured, {text(expected)} predicted ({ratio_text(ratios[-1])})")
         if steps:
             traces.append(
                 {
@@ -125,7 +125,7 @@ def prediction(record: Record) -> Chart | None:
                     "name": COLUMNS[figure],
                     "x": ratios,
                     "y": steps,
-                    "customdata": said,
+                    "customdata": labels,
                     "marker": {"color": _colour(number), "size": 11, "symbol": SYMBOLS[number], "opacity": 0.9},
                     "hovertemplate": f"%{{y}}, {COLUMNS[figure].lower()}: %{{customdata}}<extra></extra>",
                 }

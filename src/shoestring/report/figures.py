@@ -54,7 +54,7 @@ def pair(row: Row, figure: str) -> tuple[Quantity, Quantity]:
         return getattr(row.predicted, figure), getattr(row.measured, figure)
     if figure == "disk":
         return row.predicted_disk, row.disk
-    nothing = unknown("bit/B", "this step does not foretell quality", Kind.PREDICTED)
+    nothing = unknown("bit/B", "this step does not predict quality", Kind.PREDICTED)
     return (row.foreseen or {}).get("bits_per_byte") or nothing, quality(row)
 
 
@@ -109,11 +109,11 @@ def reason(quantity: Quantity) -> str:
     """Where a figure comes from, in a line; for an unknown one, why."""
     if quantity.value is None:
         return f"unknown: {quantity.method or 'no reason given'}"
-    said = f"{quantity.kind}: {quantity.method}" if quantity.method else str(quantity.kind)
+    message = f"{quantity.kind}: {quantity.method}" if quantity.method else str(quantity.kind)
     if quantity.interval is not None:
         low, high = (text(Quantity(bound, quantity.unit, quantity.kind)) for bound in quantity.interval)
-        said += f" ({low} to {high})"
-    return said
+        message += f" ({low} to {high})"
+    return message
 
 
 def ratio_text(ratio: float) -> str:

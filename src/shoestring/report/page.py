@@ -216,8 +216,8 @@ def _budget_note(record: Record) -> str:
     if len(fresh) == len(record.rows):
         return "What the whole recipe used, against what was foreseen and what was allowed."
     spent = total(row.measured for row in fresh).seconds if fresh else None
-    said = f"this run itself took {figures.text(spent)}" if spent is not None else "this run did nothing anew"
-    return f"What the whole recipe uses, steps from the store at the cost of when they were made; {said}."
+    own = f"this run itself took {figures.text(spent)}" if spent is not None else "this run did nothing anew"
+    return f"What the whole recipe uses, steps from the store at the cost of when they were made; {own}."
 
 
 @functools.cache

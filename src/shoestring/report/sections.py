@@ -174,11 +174,11 @@ def corpora(record: Record) -> dict[str, Any] | None:
 
 
 def samples(record: Record) -> list[dict[str, str]]:
-    """What the model said, newest artifact last."""
+    """What the model wrote, newest artifact last."""
     found = []
     for row, place, _ in record.artifacts("text"):
-        said = [sample for sample in content(place / "samples.json") or [] if isinstance(sample, dict)]
-        found += [{"step": row.step, "prompt": str(s.get("prompt", "")), "text": str(s.get("text", ""))} for s in said]
+        samples = [sample for sample in content(place / "samples.json") or [] if isinstance(sample, dict)]
+        found += [{"step": row.step, "prompt": str(s.get("prompt", "")), "text": str(s.get("text", ""))} for s in samples]
     return found
 
 
@@ -188,24 +188,24 @@ def _tile(figure: str, label: str, quantity: Quantity, note: str = "") -> dict[s
 
 def _sparsity(about: dict[str, Any]) -> str:
     facts = about.get("facts", {})
-    said = []
+    facts_known = []
     if facts.get("sparsity"):
-        said.append(f"{facts['sparsity']:.0%} of the matrices' weights are zero")
+        facts_known.append(f"{facts['sparsity']:.0%} of the matrices' weights are zero")
     if facts.get("bits_per_weight"):
-        said.append(f"{facts['bits_per_weight']:.3g} bits per weight")
-    return ", ".join(said)
+        facts_known.append(f"{facts['bits_per_weight']:.3g} bits per weight")
+    return ", ".join(facts_known)
 
 
-def _calibration(said: str) -> str:
-    when, comma, rest = said.partition(", ")
+def _calibration(written: str) -> str:
+    when, comma, rest = written.partition(", ")
     if len(when) > len("2026-11-22") and (moment := _moment(when)):
         when = f"{moment:%d %B %Y, %H:%M} UTC"
-    return f"calibrated {when}{comma}{rest}" if said else "not calibrated"
+    return f"calibrated {when}{comma}{rest}" if written else "not calibrated"
 
 
-def _moment(said: Any) -> datetime | None:
+def _moment(written: Any) -> datetime | None:
     try:
-        return datetime.fromisoformat(said)
+        return datetime.fromisoformat(written)
     except (TypeError, ValueError):
         return None
 

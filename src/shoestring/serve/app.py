@@ -182,8 +182,8 @@ class Service:
             async for text in reply.pieces():
                 yield event(piece(text))
         except Failed as error:
-            said = {"message": f"the answer could not be finished: {error}", "type": "server_error"}
-            yield _event({"error": {**said, "param": None, "code": "internal_error"}})
+            problem = {"message": f"the answer could not be finished: {error}", "type": "server_error"}
+            yield _event({"error": {**problem, "param": None, "code": "internal_error"}})
         else:
             yield event({"delta": {}} if chat else {"text": ""}, reply.finish)
             if usage:

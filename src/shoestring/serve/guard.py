@@ -73,14 +73,14 @@ class Guard:
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1")
         if self.hosts is not None and not allowed(host, self.hosts):
-            said = f"host {shown(host)}: not a name of this server; start it with --hosts to allow one"
-            return refusal(403, said, code="wrong_host")
+            message = f"host {shown(host)}: not a name of this server; start it with --hosts to allow one"
+            return refusal(403, message, code="wrong_host")
         if self.key is not None and scope["path"].startswith("/v1/"):
             given = headers.get(b"authorization", b"")
             if not hmac.compare_digest(given, self.key):
                 what = "wrong key" if given else "no key"
-                said = f"{what}: send the server's key as 'Authorization: Bearer KEY'"
-                return refusal(401, said, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+                message = f"{what}: send the server's key as 'Authorization: Bearer KEY'"
+                return refusal(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
         return None
 
 
@@ -134,8 +134,8 @@ class BodyLimit:
                 async with asyncio.timeout_at(end):
                     message = await receive()
             except TimeoutError as error:
-                said = f"the body did not arrive within {self.seconds:g} s; send it at once"
-                raise HTTPException(408, said, headers={"Connection": "close"}) from error
+                reason = f"the body did not arrive within {self.seconds:g} s; send it at once"
+                raise HTTPException(408, reason, headers={"Connection": "close"}) from error
             read += len(message.get("body", b""))
             whole = not message.get("more_body", False)
             if read > self.limit:

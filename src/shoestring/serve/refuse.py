@@ -32,10 +32,10 @@ def refusal(
     """A response that says no."""
     kind = KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
     # What a client sent may hold half a surrogate pair, which no encoding can carry back.
-    said, blamed = (
-        None if text is None else clipped(text, 1000).encode("utf-8", "replace").decode() for text in (message, param)
+    text, blamed = (
+        None if each is None else clipped(each, 1000).encode("utf-8", "replace").decode() for each in (message, param)
     )
-    problem = {"message": said, "type": kind, "param": blamed, "code": code}
+    problem = {"message": text, "type": kind, "param": blamed, "code": code}
     return JSONResponse({"error": problem}, status, headers)
 
 
@@ -83,8 +83,8 @@ def explain(problems: list[dict[str, Any]], path: str) -> tuple[str, str | None,
     if first["type"] == "missing":
         return f"{param}: must be given", param, "missing_field"
     same = [each for each in problems if each["loc"][1] == place[0]]
-    said = dict.fromkeys(each["msg"].removeprefix("Value error, ") for each in same)
-    message = " or ".join(text[0].lower() + text[1:] for text in said)
+    messages = dict.fromkeys(each["msg"].removeprefix("Value error, ") for each in same)
+    message = " or ".join(text[0].lower() + text[1:] for text in messages)
     return f"{param}: {message}", param, "invalid_value"
 
 
