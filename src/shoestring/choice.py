@@ -13,6 +13,7 @@ planning and the command line's help read settings, and must not wait for it.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -87,9 +88,22 @@ class Table(Mapping[str, T_co]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OneOf:
-    """Marks a text field of a pydantic class as a name in a table: `Annotated[str, OneOf(OPTIMIZERS)]`."""
+    """Marks a text field of a pydantic class as a name in a table: `Annotated[str, OneOf(OPTIMIZERS)]`.
 
-    table: Table[Any]
+    Where the table's functions take the settings that the field is in, the table is named, and looked up when it is needed:
+    `OneOf("shoestring.train.optimizers:OPTIMIZERS")`.
+    """
+
+    source: Table[Any] | str
+
+    @property
+    def table(self) -> Table[Any]:
+        """The table."""
+        if isinstance(self.source, Table):
+            return self.source
+        module, _, name = self.source.partition(":")
+        found: Table[Any] = getattr(importlib.import_module(module), name)
+        return found
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._known, handler(source))

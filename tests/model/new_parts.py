@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from shoestring.architecture.feedforward import FEED_FORWARDS
 from shoestring.architecture.layer import MIXERS
 from shoestring.architecture.norm import RMSNorm
-from shoestring.architecture.part import Count, Part, StateShape
+from shoestring.architecture.part import Part, StateShape
 from shoestring.architecture.rope import Rope
+from shoestring.architecture.settings import Count
 from shoestring.architecture.slot import Slot, matrix
 from shoestring.model.cache import LayerState
 from shoestring.model.inputs import Inputs

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
 from shoestring.architecture.norm import Norm
-from shoestring.architecture.part import LARGEST, Count, Derived, Part, StateShape
+from shoestring.architecture.part import Part, StateShape
 from shoestring.architecture.rope import Rope
+from shoestring.architecture.settings import LARGEST, Count, Derived
 from shoestring.architecture.slot import Slot, matrix
 from shoestring.choice import Choice
-
-if TYPE_CHECKING:
-    from shoestring.architecture.flat import Flat
 
 
 class Attention(Part):
@@ -82,7 +80,7 @@ class Attention(Part):
         return None if self.rope is None else (self.rope, self.head_size)
 
     @classmethod
-    def of(cls, flat: Flat) -> Self:
+    def of(cls, flat: Any) -> Self:
         return cls(
             heads=flat.heads,
             kv_heads=flat.kv_heads,

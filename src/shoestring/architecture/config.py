@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer, model_validator
 
-from shoestring.architecture.flat import Flat, flat
+from shoestring.architecture.flat import Flat
 from shoestring.architecture.layer import Layer
 from shoestring.architecture.norm import Norm, RMSNorm
-from shoestring.architecture.part import LAYERS, Count, Settings
+from shoestring.architecture.settings import LAYERS, Count, Settings
 from shoestring.architecture.slot import Slot
 
 
@@ -67,7 +67,7 @@ class ModelConfig(Settings):
     @cached_property
     def flat(self) -> Flat | None:
         """The flat spelling, None when its layers differ in more than the kind of their mixers."""
-        return flat(self)
+        return _flat(self)
 
     def with_(self, **settings: Any) -> Self:
         """The same with some settings replaced, of the flat spelling where there is one.
@@ -114,3 +114,25 @@ class ModelConfig(Settings):
     def matrices(self) -> Iterator[Slot]:
         """The matrices of the blocks: what pruning, quantization and adapters work on."""
         return (slot for slot in self.slots() if slot.reads and slot.name != "head")
+
+
+def _flat(config: ModelConfig) -> Flat | None:
+    """The flat spelling of a model, None when its layers can't be flat so."""
+    kinds = tuple(layer.mixer.kind for layer in config.layers)
+    position = "learned" if config.learned_positions else "none"
+    flat: dict[str, Any] = {
+        "vocabulary": config.vocabulary,
+        "width": config.width,
+        "context": config.context,
+        "tied": config.tied,
+    }
+    flat |= {"layers": len(kinds), "mixer": kinds[0] if len(set(kinds)) == 1 else kinds, "position": position}
+    # Backwards, so that of layers that differ the first is tried.
+    for layer in {id(layer): layer for layer in reversed(config.layers)}.values():
+        for part in (layer.norm, *layer.parts.values()):
+            flat |= part.flat()
+    try:
+        found = Flat(**flat)
+    except ValueError:
+        return None
+    return found if ModelConfig(**found.unfolded()) == config else None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from shoestring.architecture.part import Derived, Part
+from shoestring.architecture.part import Part
+from shoestring.architecture.settings import Derived
 from shoestring.architecture.slot import Slot, matrix
 from shoestring.choice import Choice, Table
-
-if TYPE_CHECKING:
-    from shoestring.architecture.flat import Flat
 
 
 class _FeedForward(Part):
@@ -35,7 +33,7 @@ class _FeedForward(Part):
         return super().saved_bytes(width, halved) + (2.0 if halved else 4.0) * (2 + 2 * self.gates) * self.inner
 
     @classmethod
-    def of(cls, flat: Flat) -> Self:
+    def of(cls, flat: Any) -> Self:
         return cls(inner=flat.feed_forward_width)
 
     def flat(self) -> dict[str, Any]:

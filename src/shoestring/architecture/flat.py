@@ -7,19 +7,16 @@ Layers that differ in more than the mixer's kind are spelled out one by one (`Mo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from shoestring.architecture.feedforward import FEED_FORWARDS, SwiGLU
 from shoestring.architecture.layer import MIXERS, Layer
 from shoestring.architecture.norm import NORMS, LayerNorm, RMSNorm
-from shoestring.architecture.part import LARGEST, LAYERS, Count, Derived, Positive, Settings
 from shoestring.architecture.rope import RopeScaling
+from shoestring.architecture.settings import LARGEST, LAYERS, Count, Derived, Positive, Settings
 from shoestring.choice import Choice, OneOf, Table
-
-if TYPE_CHECKING:
-    from shoestring.architecture.config import ModelConfig
 
 POSITIONS: Table[None] = Table(
     "ModelConfig.position",
@@ -120,27 +117,3 @@ class Flat(Settings):
             "learned_positions": self.position == "learned",
             "tied": self.tied,
         }
-
-
-def flat(config: ModelConfig) -> Flat | None:
-    """The flat spelling of a model, None when its layers can't be said so."""
-    from shoestring.architecture.config import ModelConfig
-
-    kinds = tuple(layer.mixer.kind for layer in config.layers)
-    position = "learned" if config.learned_positions else "none"
-    said: dict[str, Any] = {
-        "vocabulary": config.vocabulary,
-        "width": config.width,
-        "context": config.context,
-        "tied": config.tied,
-    }
-    said |= {"layers": len(kinds), "mixer": kinds[0] if len(set(kinds)) == 1 else kinds, "position": position}
-    # Backwards, so that of layers that differ the first is tried.
-    for layer in {id(layer): layer for layer in reversed(config.layers)}.values():
-        for part in (layer.norm, *layer.parts.values()):
-            said |= part.flat()
-    try:
-        found = Flat(**said)
-    except ValueError:
-        return None
-    return found if ModelConfig(**found.unfolded()) == config else None

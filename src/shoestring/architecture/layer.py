@@ -10,7 +10,8 @@ from pydantic import SerializeAsAny
 from shoestring.architecture.attention import ATTENTION
 from shoestring.architecture.feedforward import FEED_FORWARDS, SwiGLU
 from shoestring.architecture.norm import Norm, RMSNorm
-from shoestring.architecture.part import Part, Settings, one_of
+from shoestring.architecture.part import Part, one_of
+from shoestring.architecture.settings import Settings
 from shoestring.architecture.slot import Slot
 from shoestring.choice import Table
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from shoestring.architecture.part import Positive, Settings
+from shoestring.architecture.settings import Positive, Settings
 from shoestring.architecture.slot import Axis, Slot
 from shoestring.choice import Choice, Table
-
-if TYPE_CHECKING:
-    from shoestring.architecture.flat import Flat
 
 
 class _Norm(Settings):
@@ -24,7 +21,7 @@ class _Norm(Settings):
         return Slot(name, (width,), (axis,), draw="ones")
 
     @classmethod
-    def of(cls, flat: Flat) -> Self:
+    def of(cls, flat: Any) -> Self:
         """As the flat spelling of a model says it."""
         return cls(epsilon=flat.norm_epsilon)
 

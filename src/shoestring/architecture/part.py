@@ -5,24 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator
 
+from shoestring.architecture.rope import Rope
+from shoestring.architecture.settings import Settings
 from shoestring.architecture.slot import Slot
 from shoestring.choice import Table
-
-if TYPE_CHECKING:
-    from shoestring.architecture.flat import Flat
-    from shoestring.architecture.rope import Rope
-
-LARGEST, LAYERS = 1 << 28, 10_000
-"""No width, vocabulary or context is larger, and no model deeper: a size beyond is a slip, and would fill the memory."""
-
-Count = Annotated[int, Field(gt=0, le=LARGEST)]
-Derived = Annotated[int, Field(ge=0, le=LARGEST)]
-"""A count that follows from others when it is 0."""
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +38,6 @@ class StateShape:
     def per_row(self) -> int:
         """Numbers kept for a sequence beside them."""
         return sum(prod(shape) for shape in self.row.values())
-
-
-class Settings(BaseModel):
-    """Frozen settings without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def one_of(table: Table[Any]) -> Any:
@@ -105,8 +89,8 @@ class Part(Settings):
         return None
 
     @classmethod
-    def of(cls, flat: Flat) -> Self:
-        """The part as the flat spelling of a model says it."""
+    def of(cls, flat: Any) -> Self:
+        """The part as the flat spelling of a model (`flat.Flat`) says it."""
         return cls()
 
     def flat(self) -> dict[str, Any]:

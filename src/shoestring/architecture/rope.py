@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from shoestring.architecture.part import Count, Positive, Settings
+from shoestring.architecture.settings import Count, Positive, Settings
 
 
 class RopeScaling(Settings):

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from shoestring.choice import Choice, Table
 from shoestring.errors import SettingError
-
-if TYPE_CHECKING:
-    from shoestring.data.select import Select
 
 ITERATIONS = 10
 """Of k-means: clusters only decide which pairs are compared."""
@@ -30,11 +27,38 @@ class Scored:
     seed: int
 
 
-Rule = Callable[[Scored, "Select"], np.ndarray]
+class Bounds(Protocol):
+    """What rules read of the settings of `select`."""
+
+    @property
+    def least(self) -> float | None:
+        """Lowest score that stays."""
+
+    @property
+    def most(self) -> float | None:
+        """Highest."""
+
+    @property
+    def temperature(self) -> float:
+        """Higher is closer to chance."""
+
+    @property
+    def similarity(self) -> float:
+        """Cosine above which only one of two stays."""
+
+    @property
+    def sign(self) -> float:
+        """What a value is multiplied with so that higher is better."""
+
+    def wanted(self, sizes: np.ndarray) -> float:
+        """Bytes to keep of documents of these sizes."""
+
+
+Rule = Callable[[Scored, Bounds], np.ndarray]
 """Which documents stay, bool (N,)."""
 
 
-def threshold(scored: Scored, settings: Select) -> np.ndarray:
+def threshold(scored: Scored, settings: Bounds) -> np.ndarray:
     """Those whose value is at least `least` and at most `most`."""
     lowest = -np.inf if settings.least is None else settings.least
     highest = np.inf if settings.most is None else settings.most
@@ -42,19 +66,19 @@ def threshold(scored: Scored, settings: Select) -> np.ndarray:
     return stay
 
 
-def top(scored: Scored, settings: Select) -> np.ndarray:
+def top(scored: Scored, settings: Bounds) -> np.ndarray:
     """The best ones until the share of the bytes is full; of equal ones the first."""
     return _filled(settings.sign * numbers(scored), scored.sizes, settings.wanted(scored.sizes))
 
 
-def gumbel(scored: Scored, settings: Select) -> np.ndarray:
+def gumbel(scored: Scored, settings: Bounds) -> np.ndarray:
     """A draw without replacement by weight exp(value / temperature): the top of value / temperature + Gumbel noise."""
     noise = np.random.default_rng(scored.seed).gumbel(size=len(scored.sizes))
     keys = settings.sign * numbers(scored) / settings.temperature + noise
     return _filled(keys, scored.sizes, settings.wanted(scored.sizes))
 
 
-def semantic(scored: Scored, settings: Select) -> np.ndarray:
+def semantic(scored: Scored, settings: Bounds) -> np.ndarray:
     """SemDeDup: within a cluster, a document goes when its cosine similarity to one that stays is above `similarity`.
 
     Documents far from their cluster's centre come first. (The paper also drops what is similar only to one that goes.)

@@ -8,13 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shoestring.choice import Choice, OneOf, Table
 from shoestring.train.compiling import Compile
-from shoestring.train.optimizers import OPTIMIZERS
 from shoestring.train.precision import Precision
-from shoestring.train.schedule import SCHEDULES
-from shoestring.train.stepping import StepperName
 
-OptimizerName = Annotated[str, OneOf(OPTIMIZERS)]
-ScheduleName = Annotated[str, OneOf(SCHEDULES)]
+OptimizerName = Annotated[str, OneOf("shoestring.train.optimizers:OPTIMIZERS")]
+ScheduleName = Annotated[str, OneOf("shoestring.train.schedule:SCHEDULES")]
+StepperName = Annotated[str, OneOf("shoestring.train.stepping:STEPPERS")]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 

@@ -10,9 +10,9 @@ same pieces: `update.gradients`, `update.move`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from shoestring.choice import Choice, OneOf, Table
+from shoestring.choice import Choice, Table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,5 +38,3 @@ def plain(job: Job, parts: Parts, batch: Batch, rate: float) -> tuple[Loss, Tens
 
 PLAIN = Choice("plain", plain, "back-propagates the micro-batches, clips, lets the optimizer move the weights", "")
 STEPPERS: Table[Stepper] = Table("Training.stepper", PLAIN)
-
-StepperName = Annotated[str, OneOf(STEPPERS)]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from shoestring.architecture import ModelConfig
-from shoestring.architecture.part import LAYERS
+from shoestring.architecture.settings import LAYERS
 from shoestring.errors import FileError, shown
 from shoestring.model.checkpoint import gguf_tokenizer
 from shoestring.model.checkpoint.families.family import Reading

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from shoestring.architecture import Flat, ModelConfig
-from shoestring.architecture.part import LARGEST
+from shoestring.architecture.settings import LARGEST
 from shoestring.errors import FileError, shown
 
 

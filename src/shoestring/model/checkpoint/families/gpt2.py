@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from shoestring.architecture import ModelConfig
-from shoestring.architecture.part import LAYERS
+from shoestring.architecture.settings import LAYERS
 from shoestring.model.checkpoint.families.family import Family, Reading, entry
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from shoestring.architecture import Flat, ModelConfig
-from shoestring.architecture.part import LAYERS
+from shoestring.architecture.settings import LAYERS
 from shoestring.errors import FileError
 from shoestring.model.checkpoint.families.family import Family, Reading, entry, write_rope
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shoestring.architecture.part import LARGEST
+from shoestring.architecture.settings import LARGEST
 from shoestring.errors import FileError, shown
 from shoestring.model.checkpoint.families.family import Reading
 from shoestring.model.checkpoint.formats.format import Format, Leaves
