@@ -75,12 +75,15 @@ def test_the_same_question_twice_is_not_answered_alike(tiny: tuple[Transformer, 
 def test_keys_on_a_terminal(tiny: tuple[Transformer, Tokenizer], tmp_path: Path) -> None:
     save(*tiny, tmp_path / "tiny")
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "shoestring", "chat", "tiny", "--max-tokens", "4"]
+    # First it makes the terminal its controlling one, so that Ctrl-C is a signal. Not by preexec_fn, which hangs among threads.
+    first = (
+        "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    command = [sys.executable, "-c", first, "-m", "shoestring", "chat", "tiny", "--max-tokens", "4"]
     environment = {**os.environ, "TERM": "dumb", "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # makes it the controlling terminal: Ctrl-C is a signal
-    ) as process:  # fmt: skip
+        command, cwd=tmp_path, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
         os.close(theirs)
         try:
             _type(ours)
