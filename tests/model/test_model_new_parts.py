@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from shoestring.architecture import ModelConfig, counts
+from shoestring.errors import SettingError
 from shoestring.infer import Sampling, generate
 from shoestring.model import Cache, Inputs, Transformer, load_model, save
 from tests.architecture import test_architecture_slots as slots
@@ -65,6 +66,11 @@ def test_rows_come_and_go_as_alone(layer: dict[str, Any]) -> None:
     prompts = [[1, 2, 3], [4], [5] * 9, [6, 7]]
     alone = [generate(model, [prompt], one)[0] for prompt, one in zip(prompts, settings)]
     assert generate(model, prompts, settings, batch=2) == alone
+
+
+def test_a_drafter_is_refused_where_a_wrong_guess_could_not_be_forgotten() -> None:
+    with pytest.raises(SettingError, match=r"drafter: this model keeps a recurrent state"):
+        generate(made(LAYERS["mamba2"]), [[1, 2]], Sampling(max_tokens=4), drafter="ngram")
 
 
 def test_a_token_passes_through_some_experts_and_all_are_used() -> None:

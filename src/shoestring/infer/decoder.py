@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from shoestring.architecture import ModelConfig
+from shoestring.architecture.counts import state_bytes_per_row
 from shoestring.errors import SettingError
 from shoestring.infer.drafters import Drafter, nothing
 from shoestring.infer.sampling import NONE, Chooser, Sampling
@@ -135,7 +136,12 @@ class Decoder:
             places: rows together at the most.
             drafter: guesses what comes next; a step then checks its guesses and takes those that are right.
             guesses: of a row at a time, at the most.
+
+        Raises:
+            SettingError: a drafter for a model with a recurrent state.
         """
+        if drafter is not nothing and state_bytes_per_row(model.config):
+            raise SettingError("drafter: this model keeps a recurrent state, which can't forget a wrong guess; use none")
         self.model, self.places = model, places
         self.drafter, self.guesses = drafter, guesses
         self.rows: list[Row] = []
