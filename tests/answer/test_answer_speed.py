@@ -16,6 +16,7 @@ from shoestring.architecture import ModelConfig
 from shoestring.errors import SettingError
 from shoestring.explore import compose
 from shoestring.infer import GREEDY, Answering, Sampling, Speculate
+from shoestring.infer.drafters import DRAFTERS
 from shoestring.measure import Meter, find, total
 from shoestring.model import Transformer
 from shoestring.recipe import load_recipe
@@ -126,6 +127,17 @@ class Cascade:
 def together(text: str, answers: list[Answer]) -> Answer:
     parts = sum(one.tokens_in for one in answers), sum(one.tokens_out for one in answers)
     return Answer(text, *parts, total(one.usage for one in answers))
+
+
+def test_settings_of_answering_reach_the_engine(
+    model: Transformer, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[int] = []
+    monkeypatch.setitem(DRAFTERS._makes, "ngram", lambda tokens, count: wanted.append(count) or [])
+    Local(model, tokenizer, CPU, Answering(drafter="ngram", guesses=7)).answer(
+        ["abc"], GREEDY.model_copy(update={"max_tokens": 20})
+    )
+    assert max(wanted) == 7
 
 
 def test_a_wrapper_adds_what_it_used(model: Transformer, tokenizer: Tokenizer) -> None:

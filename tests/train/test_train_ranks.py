@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,18 @@ def run(scratch: Path, mesh: Any = None, *callbacks: Callback) -> tuple[list[dic
     return log, {"logits": logits_BTV.detach(), **{name: p.detach() for name, p in model.named_parameters()}}
 
 
+def together(ranks: int, work: Callable[[int], None]) -> None:
+    """Some processes at the same time, each with its rank; all end well."""
+    context = multiprocessing.get_context("fork")
+    started = [context.Process(target=work, args=(rank,)) for rank in range(ranks)]
+    for each in started:
+        each.start()
+    for each in started:
+        each.join(60)
+        each.kill()
+    assert [each.exitcode for each in started] == [0] * ranks
+
+
 def process(rank: int, folder: Path, layout: Layout, ranks: int) -> None:
     """One rank: a whole run, and one that ends after two steps."""
     torch.set_num_threads(1)
@@ -83,14 +97,7 @@ def test_ranks_learn_what_one_learns_and_one_goes_on(name: str, tmp_path: Path, 
     monkeypatch.setattr(journal, "SAVING", 1e9)
     layout = LAYOUTS[name]
     ranks = layout.replicate * layout.shard * layout.tensor
-    context = multiprocessing.get_context("fork")
-    started = [context.Process(target=process, args=(rank, tmp_path, layout, ranks)) for rank in range(ranks)]
-    for each in started:
-        each.start()
-    for each in started:
-        each.join(60)
-        each.kill()
-    assert [each.exitcode for each in started] == [0] * ranks
+    together(ranks, partial(process, folder=tmp_path, layout=layout, ranks=ranks))
     expected_log, expected = run(tmp_path / "one")
     for log, weights in (torch.load(tmp_path / "found.pt"), run(tmp_path / "cut")):
         for entry, other in zip(log, expected_log, strict=True):
@@ -127,14 +134,7 @@ def test_a_technique_that_trains_does_so_on_several_ranks(tmp_path: Path) -> Non
             np.save(folder / f"{side}.offsets.npy", np.array([0, 2000], dtype="<i8"))
     for ranks in (1, 2):
         (tmp_path / str(ranks)).mkdir()
-        context = multiprocessing.get_context("fork")
-        started = [context.Process(target=pretrained, args=(rank, ranks, tmp_path / str(ranks))) for rank in range(ranks)]
-        for each in started:
-            each.start()
-        for each in started:
-            each.join(60)
-            each.kill()
-        assert [each.exitcode for each in started] == [0] * ranks
+        together(ranks, partial(pretrained, ranks=ranks, folder=tmp_path / str(ranks)))
     one, two = (artifact.verify(tmp_path / ranks / "out") for ranks in ("1", "2"))
     assert two.about["facts"] == one.about["facts"]
     assert two.about["plan"] == one.about["plan"]

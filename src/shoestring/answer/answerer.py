@@ -63,7 +63,7 @@ class Local:
 
         read = [self.tokenizer.prompt(prompt) for prompt in prompts]
         with Meter(self.hardware) as meter:
-            made = generate(self.model, read, sampling, stop_tokens(self.tokenizer), drafter=self.answering.drafter)
+            made = generate(self.model, read, sampling, stop_tokens(self.tokenizer), **dict(self.answering))
             for prompt, answer in zip(read, made):
                 steps = cost.decode_total_flops(self.model.config, 1, len(prompt), len(answer))
                 meter.count(flops=cost.prefill_flops(self.model.config, 1, len(prompt)) + steps)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -20,12 +20,13 @@ from shoestring.architecture.cost import checkpoint_counts
 from shoestring.errors import SettingError
 from shoestring.files import to_json
 from shoestring.infer import cost
-from shoestring.infer.answering import Answering
+from shoestring.infer.answering import Answering, halved
 from shoestring.measure import Hardware, Quantity, estimated, measured
 from shoestring.measure.counts import both, times, usage
 from shoestring.technique import Prediction, Sketch, State, Task, Technique, Watch, need
 
 if TYPE_CHECKING:
+    from shoestring.infer.decoder import Decoder
     from shoestring.model import Transformer
 
 
@@ -69,9 +70,8 @@ class Speed(Technique):
         from shoestring import model as room
 
         source = need(state, "checkpoint", self.name)
-        # As the server loads it: PyTorch's int4 product on a CPU is in bfloat16.
-        half = task.device == "cuda" or 4 in room.packed_bits(source)
-        model, _ = room.load(source, torch.bfloat16 if half else torch.float32, task.device, watch.progress)
+        dtype = torch.bfloat16 if halved(source, task.device) else torch.float32
+        model, _ = room.load(source, dtype, task.device, watch.progress)
         if self.prompt + self.tokens > model.config.context:
             raise SettingError(
                 f"speed: prompts of {self.prompt} and answers of {self.tokens} tokens exceed the model's context of "
@@ -88,9 +88,12 @@ class Speed(Technique):
         self, model: Transformer, prompts: list[list[int]], answering: Answering, hardware: Hardware, watch: Watch
     ) -> dict[str, Quantity]:
         """The figures of some prompts answered together."""
-        rounds = []
+        from shoestring.infer.decoder import Decoder
+        from shoestring.infer.drafters import DRAFTERS
+
+        decoder, rounds = Decoder(model, self.rows, DRAFTERS[answering.drafter], answering.guesses), []
         for number in range(self.repeats + 1):
-            rounds.append(self._round(model, prompts, answering))
+            rounds.append(self._round(decoder, prompts))
             watch.progress(f"round {number + 1} of {self.repeats + 1}", (number + 1) / (self.repeats + 1))
         first = statistics.median(first for first, _ in rounds[1:])
         whole = statistics.median(whole for _, whole in rounds[1:])
@@ -104,21 +107,19 @@ class Speed(Technique):
             "money_per_million": estimated(whole / 3600 * price / made * 1e6, "USD", f"${price:g}/h x time"),
         }
 
-    def _round(self, model: Transformer, prompts: list[list[int]], answering: Answering) -> tuple[float, float]:
+    def _round(self, decoder: Decoder, prompts: list[list[int]]) -> tuple[float, float]:
         """Seconds to the first tokens, and to the last."""
         import torch
 
-        from shoestring.infer.decoder import Decoder, Row
-        from shoestring.infer.drafters import DRAFTERS
+        from shoestring.infer.decoder import Row
         from shoestring.infer.sampling import GREEDY
 
         sampling = GREEDY.model_copy(update={"max_tokens": self.tokens})
-        decoder = Decoder(model, self.rows, DRAFTERS[answering.drafter], answering.guesses)
-        decoder_wait: Any = torch.cuda.synchronize if decoder.device.type == "cuda" else lambda: None
         began = time.perf_counter()
         with torch.inference_mode():
             decoder.admit([Row(prompt, sampling) for prompt in prompts])
-            decoder_wait()
+            if decoder.device.type == "cuda":
+                torch.cuda.synchronize()
             first = time.perf_counter() - began
             while decoder.busy:
                 decoder.step()
@@ -135,7 +136,7 @@ class Speed(Technique):
             opened = open_tokens(state["tokens"])
             held = opened.heldout if len(opened.heldout) > self.prompt else opened.train
             last = len(held) - self.prompt
-            if last >= 0 and int(held.max()) < model.config.vocabulary:
+            if last >= 0 and opened.vocabulary <= model.config.vocabulary:
                 starts = torch.randint(0, last + 1, (self.rows,), generator=generator).tolist()
                 return [[int(token) for token in held[start : start + self.prompt]] for start in starts]
         drawn: list[list[int]] = torch.randint(0, model.config.vocabulary, (self.rows, self.prompt), generator=generator).tolist()

@@ -15,7 +15,7 @@ from shoestring.architecture.feedforward import FEED_FORWARDS, SwiGLU
 from shoestring.architecture.layer import MIXERS, Layer
 from shoestring.architecture.norm import NORMS, LayerNorm, RMSNorm
 from shoestring.architecture.rope import RopeScaling
-from shoestring.architecture.settings import LARGEST, LAYERS, Count, Derived, Positive, Settings
+from shoestring.architecture.settings import LAYERS, Count, Derived, Positive, Settings
 from shoestring.choice import Choice, OneOf, Table
 
 POSITIONS: Table[None] = Table(
@@ -88,12 +88,6 @@ class Flat(Settings):
 
     @model_validator(mode="after")
     def _agree(self) -> Flat:
-        if self.heads % self.kv_heads:
-            raise ValueError(f"kv_heads must divide heads: {self.heads} heads, {self.kv_heads} kv_heads")
-        if self.heads * self.head_size > LARGEST:
-            raise ValueError(f"{self.heads} heads of {self.head_size} are wider than {LARGEST:,}")
-        if self.position == "rope" and self.head_size % 2:
-            raise ValueError(f"head_size must be even with rope, got {self.head_size}")
         if isinstance(self.mixer, tuple) and len(self.mixer) != self.layers:
             raise ValueError(f"mixer names {len(self.mixer)} layers, the model has {self.layers}")
         return self

@@ -21,15 +21,18 @@ from shoestring.technique import Prediction, Sketch, State, Task, Technique, Wat
 
 FILE = "answering.json"
 
+DrafterName = Annotated[str, OneOf(DRAFTERS)]
+Guesses = Annotated[int, Field(gt=0, le=64)]
+
 
 class Answering(BaseModel):
     """Settings of the engine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    drafter: Annotated[str, OneOf(DRAFTERS)] = "none"
+    drafter: DrafterName = "none"
     """What guesses the next tokens."""
-    guesses: int = Field(4, gt=0, le=64)
+    guesses: Guesses = 4
     """Of a row at a time, at the most."""
 
     @classmethod
@@ -59,9 +62,9 @@ class Speculate(Technique):
     uses: ClassVar[tuple[str, ...]] = ("answering",)
     gives: ClassVar[str] = "answering"
 
-    drafter: Annotated[str, OneOf(DRAFTERS)] = "ngram"
+    drafter: DrafterName = "ngram"
     """What guesses the next tokens."""
-    guesses: int = Field(4, gt=0, le=64)
+    guesses: Guesses = 4
     """Of a row at a time, at the most."""
 
     def predict(self, sketch: Sketch, hardware: Hardware) -> Prediction:
@@ -69,12 +72,14 @@ class Speculate(Technique):
         return Prediction(predicted_usage(seconds=0.01, hardware=hardware, method="a file is written"), sketch)
 
     def apply(self, state: State, task: Task, watch: Watch) -> State:
-        wanted = Answering.of(state).model_copy(update={"drafter": self.drafter, "guesses": self.guesses})
+        wanted = Answering.of(state).model_copy(update=dict(self))
         with artifact.writing(task.out, self.gives) as folder:
-            write(wanted, folder)
+            artifact.write_whole(folder / FILE, to_json(wanted.model_dump(mode="json")) + "\n")
         return {**state, self.gives: task.out}
 
 
-def write(answering: Answering, folder: Path) -> None:
-    """As `answering.json`."""
-    artifact.write_whole(folder / FILE, to_json(answering.model_dump(mode="json")) + "\n")
+def halved(source: str | Path, device: str) -> bool:
+    """Whether a model answers best in bfloat16: on a GPU, and with 4-bit layers, whose product on a CPU is in it."""
+    from shoestring import model
+
+    return device == "cuda" or 4 in model.packed_bits(source)

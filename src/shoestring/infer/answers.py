@@ -23,6 +23,7 @@ def generate(
     on_token: Callable[[int, int], None] | None = None,
     batch: int = 64,
     drafter: str = "none",
+    guesses: int = 4,
 ) -> list[list[int]]:
     """The answer to each prompt, as token numbers without the prompt and without the token that stopped it.
 
@@ -36,6 +37,7 @@ def generate(
         on_token: told of each token as it is made: (number of the prompt, token).
         batch: rows decoded together at the most; others wait and join as these end.
         drafter: what guesses the next tokens: "none", or "ngram", which helps where text repeats itself. Answers are the same.
+        guesses: of a row at a time, at the most.
 
     Raises:
         SettingError: names the prompt that is empty, has a token outside the vocabulary, or does not fit the context.
@@ -52,7 +54,7 @@ def generate(
         check_prompt(prompt, one, model.config, f"prompt {number}")
         rows.append(Row(prompt, one, frozenset(stop), None if on_token is None else partial(on_token, number)))
     waiting = deque(rows)
-    decoder = Decoder(model, min(batch, len(prompts)), DRAFTERS.choose(drafter, "drafter"))
+    decoder = Decoder(model, min(batch, len(prompts)), DRAFTERS.choose(drafter, "drafter"), guesses)
     with torch.inference_mode():
         while waiting or decoder.busy:
             while waiting and len(decoder.rows) < batch:

@@ -16,6 +16,7 @@ import uvicorn
 from shoestring import measure
 from shoestring import model as room
 from shoestring.errors import DeviceError, FileError, SettingError, shown
+from shoestring.infer.answering import halved
 from shoestring.model import Transformer
 from shoestring.serve.app import Service, build
 from shoestring.serve.connections import protocol
@@ -117,7 +118,7 @@ def load(source: str, settings: Settings) -> tuple[Transformer, Tokenizer]:
         raise DeviceError("serve.device: 'cuda' was asked for and PyTorch finds no GPU; allowed here: cpu")
     half = settings.precision == "bf16"
     if settings.precision == "auto":
-        half = device == "cuda" or 4 in room.packed_bits(source)
+        half = halved(source, device)
     return room.load(source, torch.bfloat16 if half else torch.float32, device)
 
 
